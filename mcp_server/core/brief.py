@@ -1,0 +1,85 @@
+"""Story to the agent's text: what to do, what must hold, what earlier stories changed, why the last attempt failed."""
+
+from __future__ import annotations
+
+import shlex
+
+from mcp_server.core.model import AttemptId, Epic, Failure, Story, StoryState
+
+FILES_SHOWN = 40
+"""Paths of one earlier story that are listed before the rest is counted."""
+STORIES_SHOWN = 15
+"""Earlier stories that are listed, the story's own dependencies first."""
+
+
+def brief(epic: Epic, story: Story, attempt: AttemptId, checks: tuple[tuple[str, ...], ...]) -> str:
+    """The whole text that an agent gets on its standard input, in Markdown."""
+    spec = story.spec
+    parts = [
+        f"# Story {spec.id}: {spec.title}\n\nEpic: {epic.spec.title} ({attempt.epic}). Attempt {attempt.number}.",
+        _section("Goal of the epic", epic.spec.goal),
+        _section("What to do", spec.description),
+        _section("Acceptance criteria", "\n".join(f"- {a}" for a in spec.acceptance)),
+        _section("Files", _files(spec.files)),
+        _section("Earlier stories, already in your worktree", _earlier(epic, story)),
+        _section("Why the last attempt did not land", _failure(story.failure)),
+        _section("Checks", _checks(checks)),
+        _section("How your work is taken", _RULES),
+    ]
+    return "\n\n".join(p for p in parts if p) + "\n"
+
+
+_RULES = """\
+- You are in a git worktree of your own, on a branch of your own. Work only inside it.
+- Commit everything you want kept, with a message that says why (`git add`, `git commit`). Uncommitted changes and
+  untracked files at the end count as unfinished, and the attempt is refused.
+- Do not merge, rebase, push or switch branches: your commits are rebased, checked and merged for you.
+- When you cannot finish, say why in your last words and exit with a code other than 0."""
+
+
+def _section(title: str, body: str) -> str:
+    return f"## {title}\n\n{body.strip()}" if body.strip() else ""
+
+
+def _files(files: tuple[str, ...]) -> str:
+    if not files:
+        return ""
+    lines = "\n".join(f"- {f}" for f in files)
+    return f"{lines}\n\nOther stories may be at work on other files: stay within these unless the story needs more."
+
+
+def _earlier(epic: Epic, story: Story) -> str:
+    merged = [s for s in epic.stories.values() if s.state is StoryState.MERGED and s.merged_as is not None]
+    merged.sort(key=lambda s: (s.spec.id not in story.spec.depends_on, -s.merge_rank))
+    lines: list[str] = []
+    for other in merged[:STORIES_SHOWN]:
+        shown = ", ".join(f"`{f}`" for f in other.files_changed[:FILES_SHOWN]) or "no files"
+        more = len(other.files_changed) - FILES_SHOWN
+        lines.append(f"- {other.spec.id} {other.spec.title}: {shown}{f' and {more} more' if more > 0 else ''}")
+    if len(merged) > STORIES_SHOWN:
+        lines.append(f"- and {len(merged) - STORIES_SHOWN} more")
+    return "\n".join(lines)
+
+
+def _failure(failure: Failure | None) -> str:
+    if failure is None:
+        return ""
+    text = f"Attempt {failure.attempt} ended as `{failure.cause}`: {failure.detail}"
+    if failure.tail:
+        fence = "```"
+        while fence in failure.tail:
+            fence += "`"
+        text += f"\n\n{fence}text\n{failure.tail}\n{fence}"
+    if failure.saved_ref:
+        text += (
+            f"\n\nIts work is kept at `{failure.saved_ref}`. Look at it with `git diff HEAD...{failure.saved_ref}`; "
+            f"bring its commits here with `git cherry-pick HEAD..{failure.saved_ref}` if they are worth keeping."
+        )
+    return text
+
+
+def _checks(checks: tuple[tuple[str, ...], ...]) -> str:
+    if not checks:
+        return ""
+    lines = "\n".join(f"- `{shlex.join(c)}`" for c in checks)
+    return f"These must pass on the merged tree; run them before you finish:\n\n{lines}"

@@ -1,0 +1,228 @@
+"""May this happen, and which fact is it? `decide` asks it of commands, `accept` of what jobs report."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from mcp_server.core.commands import CancelEpic, CancelStory, Command, PlanEpic, StartWave
+from mcp_server.core.events import (
+    AttemptClaimed,
+    AttemptFailed,
+    AttemptStopped,
+    AttemptSucceeded,
+    BranchMerged,
+    EpicCancelled,
+    EpicPlanned,
+    Event,
+    Fact,
+    MergeProven,
+    MergeRefused,
+    StoryCancelled,
+    WaveStarted,
+    WaveWidened,
+)
+from mcp_server.core.model import (
+    LIVE,
+    SETTLED,
+    Epic,
+    EpicId,
+    Ledger,
+    Story,
+    StoryId,
+    StoryState,
+    WaveState,
+    is_alive,
+)
+from mcp_server.core.settle import dependencies_merged
+from mcp_server.errors import Code, Refused
+
+_ACCEPTS: dict[type[Fact], frozenset[StoryState]] = {
+    AttemptClaimed: frozenset({StoryState.OFFERED}),
+    AttemptSucceeded: frozenset({StoryState.RUNNING}),
+    AttemptFailed: LIVE,
+    AttemptStopped: frozenset({StoryState.STOPPING}),
+    MergeProven: frozenset({StoryState.MERGING}),
+    BranchMerged: frozenset({StoryState.MERGING, StoryState.STOPPING}),
+    MergeRefused: frozenset({StoryState.MERGING}),
+}
+"""States in which a fact about the current attempt counts.
+
+`STOPPING` takes how its own job ended: the failure of an attempt, or a merge that git made before the stop came.
+"""
+
+
+def accept(ledger: Ledger, fact: Fact) -> Fact | None:
+    """The fact, or None when its attempt is not the current one in a state that takes it. The fence is here only."""
+    epic = ledger.epics.get(fact.attempt.epic)
+    story = epic.stories.get(fact.attempt.story) if epic is not None else None
+    if story is None or story.attempt != fact.attempt.number or story.state not in _ACCEPTS[type(fact)]:
+        return None
+    stopping_merge = story.state is StoryState.STOPPING and story.head is not None
+    if story.state is StoryState.STOPPING and isinstance(fact, BranchMerged | AttemptFailed):
+        return fact if isinstance(fact, BranchMerged) == stopping_merge else None
+    return fact
+
+
+def decide(ledger: Ledger, command: Command, now_s: float) -> Event:
+    """The fact that the command becomes. Raises `Refused` with the next move when it may not happen."""
+    match command:
+        case PlanEpic():
+            return _plan_epic(ledger, command, now_s)
+        case StartWave():
+            return _start_wave(ledger, command, now_s)
+        case CancelEpic():
+            return _cancel_epic(ledger, command, now_s)
+        case CancelStory():
+            return _cancel_story(ledger, command, now_s)
+        case _:
+            assert_never(command)
+
+
+def epic_of(ledger: Ledger, epic_id: EpicId) -> Epic:
+    """The epic. Raises `Refused(unknown_epic)` that names the known ones."""
+    epic = ledger.epics.get(epic_id)
+    if epic is None:
+        known = ", ".join(repr(e) for e in sorted(ledger.epics)) or "none yet"
+        raise Refused(
+            Code.UNKNOWN_EPIC, f"No epic {epic_id!r} is planned here (known: {known}).", "Call plan_epic first."
+        )
+    return epic
+
+
+def story_of(epic: Epic, story_id: StoryId) -> Story:
+    """The story. Raises `Refused(unknown_story)` that names some that exist."""
+    story = epic.stories.get(story_id)
+    if story is None:
+        some = ", ".join(list(epic.stories)[:20])
+        raise Refused(
+            Code.UNKNOWN_STORY,
+            f"Epic {epic.spec.id!r} has no story {story_id!r}.",
+            f"Use one of: {some}.",
+        )
+    return story
+
+
+def _busy(epic: Epic) -> list[StoryId]:
+    return [s.spec.id for s in epic.stories.values() if s.state in LIVE or s.state is StoryState.MERGING]
+
+
+def _plan_epic(ledger: Ledger, command: PlanEpic, now_s: float) -> EpicPlanned:
+    plan = command.plan
+    before = ledger.epics.get(plan.spec.id)
+    if before is not None:
+        if before.spec.source != plan.spec.source and not _same_stories(before, plan.spec.stories[0].id):
+            raise Refused(
+                Code.EPIC_EXISTS,
+                f"Epic {plan.spec.id!r} was planned from {before.spec.source}; this one comes from {plan.spec.source}.",
+                "Give this epic another `id:`, or move the old file's content here.",
+            )
+        if is_alive(before.wave) or _busy(before):
+            raise Refused(
+                Code.EPIC_BUSY,
+                f"Epic {plan.spec.id!r} has work in flight ({', '.join(_busy(before)) or 'a living wave'}).",
+                "Wait with story_status(wait_s=45), or call cancel_epic, then plan again.",
+            )
+    return EpicPlanned(plan.spec, dict(plan.levels), dict(plan.ranks), now_s)
+
+
+def _same_stories(before: Epic, first: StoryId) -> bool:
+    """A file that was moved keeps its stories: the first one is known."""
+    return first in before.stories
+
+
+def _start_wave(ledger: Ledger, command: StartWave, now_s: float) -> WaveStarted | WaveWidened:
+    epic = epic_of(ledger, command.epic)
+    if epic.wave is not None and epic.wave.state is WaveState.DRAINING:
+        raise Refused(
+            Code.EPIC_BUSY,
+            f"Wave {epic.wave.number} is coming to its end ({epic.wave.ended_because}).",
+            "Wait with story_status(wait_s=45) until it has finished, then start the next.",
+        )
+    retryable = [s for s in epic.stories.values() if s.state in (StoryState.FAILED, StoryState.CANCELLED)]
+    reborn = {s.spec.id for s in retryable} if command.retry else set[StoryId]()
+    pending = [s for s in epic.stories.values() if s.state is StoryState.PENDING or s.spec.id in reborn]
+    match command.through:
+        case "all":
+            chosen = pending
+        case "ready":
+            chosen = [s for s in pending if dependencies_merged(epic, s)]
+        case level:
+            chosen = [s for s in pending if s.level <= level]
+    chosen = _startable(epic, chosen)
+    if not chosen:
+        raise _nothing_ready(epic, command, retryable)
+    members = tuple(s.spec.id for s in chosen)
+    retried = tuple(m for m in members if m in reborn)
+    if is_alive(epic.wave) and epic.wave is not None:
+        if command.named and epic.wave.policy != command.policy:
+            raise Refused(
+                Code.EPIC_BUSY,
+                f"Wave {epic.wave.number} is running with other settings ({epic.wave.policy.strategy}, "
+                f"{epic.wave.policy.slots} slots, agent {epic.wave.policy.agent!r}).",
+                "Leave strategy, slots and agent out to add stories to it, or wait until it has finished.",
+            )
+        return WaveWidened(command.epic, members, retried, now_s)
+    return WaveStarted(command.epic, members, retried, command.policy, command.base, now_s)
+
+
+def _startable(epic: Epic, chosen: list[Story]) -> list[Story]:
+    """Those that can come to run: what they build on is merged, on its way, or chosen and can come to run itself."""
+    on_its_way = {StoryState.QUEUED, StoryState.OFFERED, StoryState.RUNNING, StoryState.MERGING, StoryState.MERGED}
+    hopeful = {s.spec.id for s in epic.stories.values() if s.state in on_its_way}
+    for story in sorted(chosen, key=lambda s: s.level):
+        if hopeful.issuperset(story.spec.depends_on):
+            hopeful.add(story.spec.id)
+    return [s for s in chosen if s.spec.id in hopeful]
+
+
+def _nothing_ready(epic: Epic, command: StartWave, retryable: list[Story]) -> Refused:
+    """Why no story can start, with the next move for the state that the epic is in."""
+    name = repr(epic.spec.id)
+    if all(s.state is StoryState.MERGED for s in epic.stories.values()):
+        done = sum(s.merged_as is None for s in epic.stories.values())
+        if done:
+            why = f"All {len(epic.stories)} stories of {name} are done ({done} by their mark in the epic file)."
+            return Refused(Code.NOTHING_READY, why, "To run marked ones all the same, plan again with redo.")
+        return Refused(
+            Code.NOTHING_READY, f"All {len(epic.stories)} stories of {name} are merged.", "Nothing is left to do."
+        )
+    busy = [s.spec.id for s in epic.stories.values() if s.state not in SETTLED | {StoryState.PENDING}]
+    if busy:
+        why = f"Everything that can start in {name} has started ({', '.join(busy)} in flight)."
+        return Refused(Code.NOTHING_READY, why, "Wait with story_status(wait_s=45), then start the next wave.")
+    if retryable and not command.retry:
+        names = ", ".join(f"{s.spec.id} {s.state}" for s in retryable)
+        why = f"No pending story of {name} can start ({names})."
+        return Refused(
+            Code.NOTHING_READY, why, "Look at story_status, mend the cause, then start_wave with retry=true."
+        )
+    return Refused(
+        Code.NOTHING_READY,
+        f"No pending story of {name} lies within through={command.through!r}.",
+        "Use through='ready' or 'all'.",
+    )
+
+
+def _cancel_epic(ledger: Ledger, command: CancelEpic, now_s: float) -> EpicCancelled:
+    epic = epic_of(ledger, command.epic)
+    if all(s.state in SETTLED for s in epic.stories.values()) and not is_alive(epic.wave):
+        counts = ", ".join(sorted({str(s.state) for s in epic.stories.values()}))
+        raise Refused(
+            Code.TOO_LATE,
+            f"Nothing of epic {command.epic!r} is left to cancel (all its stories are {counts}).",
+            "Ask story_status for what became of them.",
+        )
+    return EpicCancelled(command.epic, command.reason, now_s)
+
+
+def _cancel_story(ledger: Ledger, command: CancelStory, now_s: float) -> StoryCancelled:
+    story = story_of(epic_of(ledger, command.epic), command.story)
+    if story.state in SETTLED or story.state in (StoryState.MERGING, StoryState.STOPPING):
+        raise Refused(
+            Code.TOO_LATE,
+            f"Story {command.story!r} is {story.state}.",
+            "A merge comes to its end by itself; ask story_status for the outcome."
+            if story.state is StoryState.MERGING
+            else "Ask story_status for what became of it.",
+        )
+    return StoryCancelled(command.epic, command.story, command.reason, now_s)

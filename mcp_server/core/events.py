@@ -1,0 +1,167 @@
+"""Facts, in the past tense: all that is ever stored. Each says when: `at_s`, in seconds since the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mcp_server.core.model import (
+    AttemptId,
+    Cause,
+    EpicId,
+    EpicSpec,
+    Policy,
+    Process,
+    Proven,
+    Sha,
+    StoryId,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EpicPlanned:
+    """An epic was planned, or planned again; what its known stories have become stays."""
+
+    spec: EpicSpec
+    levels: Mapping[StoryId, int]
+    ranks: Mapping[StoryId, float]
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaveStarted:
+    """The lead released stories. The integration branch existed at `base` or beyond when this was written."""
+
+    epic: EpicId
+    members: tuple[StoryId, ...]
+    retried: tuple[StoryId, ...]
+    """Members that had failed or were cancelled and get new attempts."""
+    policy: Policy
+    base: Sha
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaveWidened:
+    """The lead released more stories into the living wave."""
+
+    epic: EpicId
+    members: tuple[StoryId, ...]
+    retried: tuple[StoryId, ...]
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaveInterrupted:
+    """The engine that ran the wave is gone (killed, or closed); nothing of its attempts is alive any more."""
+
+    epic: EpicId
+    saved: tuple[tuple[StoryId, str], ...]
+    """Story and the rescue ref that holds its unfinished work."""
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptClaimed:
+    """The agent is alive in its worktree."""
+
+    attempt: AttemptId
+    process: Process
+    base: Sha
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSucceeded:
+    """The agent ended well and left commits on the right base and nothing else."""
+
+    attempt: AttemptId
+    base: Sha
+    head: Sha
+    files: tuple[str, ...]
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """The current attempt ended without a branch worth merging."""
+
+    attempt: AttemptId
+    cause: Cause
+    detail: str
+    tail: str
+    saved_ref: str | None
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStopped:
+    """What was told to stop has stopped: its processes are gone, its work is saved."""
+
+    attempt: AttemptId
+    saved_ref: str | None
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class MergeProven:
+    """The checks are green on the rebased result; the branch is about to move there."""
+
+    attempt: AttemptId
+    proven: Proven
+    files: tuple[str, ...]
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BranchMerged:
+    """The integration branch has the attempt's work."""
+
+    attempt: AttemptId
+    tip: Sha
+    files: tuple[str, ...]
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRefused:
+    """The rebase conflicted, a check was red, or the world failed us."""
+
+    attempt: AttemptId
+    cause: Cause
+    detail: str
+    tail: str
+    saved_ref: str | None
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpicCancelled:
+    """The lead stopped the whole epic."""
+
+    epic: EpicId
+    reason: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoryCancelled:
+    """The lead stopped one story."""
+
+    epic: EpicId
+    story: StoryId
+    reason: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time passed and changed something."""
+
+    at_s: float
+
+
+Fact = AttemptClaimed | AttemptSucceeded | AttemptFailed | AttemptStopped | MergeProven | BranchMerged | MergeRefused
+"""What jobs report; each names its attempt, the fence."""
+
+Event = EpicPlanned | WaveStarted | WaveWidened | WaveInterrupted | Fact | EpicCancelled | StoryCancelled | Ticked

@@ -1,0 +1,83 @@
+"""What is always true. `check` runs after every event, in production too; a breach is our bug and stops the engine."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from mcp_server.core.footprint import overlap
+from mcp_server.core.model import (
+    HOLDS_FILES,
+    LIVE,
+    SETTLED,
+    Epic,
+    Ledger,
+    Story,
+    StoryState,
+    WaveState,
+    is_alive,
+)
+from mcp_server.core.settle import dependencies_merged
+from mcp_server.core.wanted import RunAttempt, next_wake_s, wanted
+
+ACTIVE = frozenset({StoryState.OFFERED, StoryState.RUNNING})
+
+
+def check(ledger: Ledger) -> None:
+    """Raise AssertionError with the broken sentence when one does not hold."""
+    alive = [s for e in ledger.epics.values() for s in e.stories.values() if s.state in LIVE and s.head is None]
+    waves = [e.wave for e in ledger.epics.values() if e.wave is not None and is_alive(e.wave)]
+    slots = max((w.policy.slots for w in waves), default=0)
+    assert len(alive) <= slots, "no more attempts are alive than there are slots"
+    for epic in ledger.epics.values():
+        for story in epic.stories.values():
+            _check_story(epic, story)
+        _check_wave(epic)
+    _check_files(ledger)
+    jobs = wanted(ledger)
+    assert len({j.attempt[:2] for j in jobs}) == len(jobs), "a story has at most one job"
+    integrations = [j.attempt.epic for j in jobs if not isinstance(j, RunAttempt)]
+    assert len(set(integrations)) == len(integrations), "an epic merges one story at a time"
+    if waves:
+        stopping = any(s.state is StoryState.STOPPING for e in ledger.epics.values() for s in e.stories.values())
+        assert jobs or stopping or next_wake_s(ledger) is not None, "a living wave waits for something that will come"
+
+
+def _check_story(epic: Epic, story: Story) -> None:
+    name = f"{epic.spec.id}/{story.spec.id}"
+    assert story.attempt <= story.budget or story.attempt == 0, f"{name}: no attempt beyond its budget"
+    beyond = story.state in ACTIVE | {StoryState.MERGING}
+    assert not beyond or dependencies_merged(epic, story), f"{name}: past queued only with its dependencies merged"
+    assert (story.state is not StoryState.MERGING) or (story.head and story.base), f"{name}: merging has commits"
+    alive = story.state is StoryState.RUNNING
+    assert not alive or story.process is not None, f"{name}: running has a process"
+    assert story.process is None or story.state in LIVE, f"{name}: a process only while it is alive"
+    if story.state in ACTIVE | {StoryState.QUEUED}:
+        assert epic.wave is not None, f"{name}: only a wave starts stories"
+        assert is_alive(epic.wave), f"{name}: in flight only in a living wave"
+        assert story.spec.id in epic.wave.members, f"{name}: in flight only as a member of the wave"
+    if story.state is StoryState.QUEUED:
+        assert epic.wave is not None and epic.wave.state is WaveState.RUNNING, f"{name}: queued only in a running wave"  # noqa: PT018
+
+
+def _check_wave(epic: Epic) -> None:
+    if epic.wave is None or epic.wave.state is not WaveState.FINISHED:
+        return
+    rest = SETTLED | {StoryState.PENDING, StoryState.MERGING}
+    for story in epic.stories.values():
+        stopped_merge = story.state is StoryState.STOPPING and story.head is not None
+        assert story.state in rest or stopped_merge, f"{epic.spec.id}: a finished wave leaves no attempt alive"
+
+
+def _check_files(ledger: Ledger) -> None:
+    """An attempt never works beside one that holds its files, unless one of their waves was told not to look."""
+    held = [
+        (e, s)
+        for e in ledger.epics.values()
+        for s in e.stories.values()
+        if s.state in HOLDS_FILES and s.spec.files and e.wave is not None and e.wave.policy.conflict_detection
+    ]
+    for (e1, a), (e2, b) in combinations(held, 2):
+        if a.state not in ACTIVE and b.state not in ACTIVE:
+            continue
+        names = f"{e1.spec.id}/{a.spec.id} and {e2.spec.id}/{b.spec.id}"
+        assert not overlap(a.spec.files, b.spec.files), f"{names}: overlapping stories are never in flight together"

@@ -1,0 +1,251 @@
+"""What the engine knows: the epic as it was written (specs), and what has become of it (states). All frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+EpicId = str
+StoryId = str
+Sha = str
+
+
+class AttemptId(NamedTuple):
+    """One try at one story. The number is the fence: a late report names an older one."""
+
+    epic: EpicId
+    story: StoryId
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.epic}/{self.story}/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class StorySpec:
+    """A story as its author wrote it."""
+
+    id: StoryId
+    title: str
+    description: str = ""
+    acceptance: tuple[str, ...] = ()
+    depends_on: tuple[StoryId, ...] = ()
+    files: tuple[str, ...] = ()
+    """The footprint: repository-relative paths, folders (ending in `/`) and globs, with `/` between parts."""
+    critical: bool = False
+    minutes: float | None = None
+    """Expected work in minutes; None when the author named none."""
+    points: float | None = None
+    checks: tuple[tuple[str, ...], ...] = ()
+    """Commands (argv) that must pass on the merged tree besides the epic's."""
+    agent: str | None = None
+    """Name of the agent profile that should do this story; None for the epic's."""
+    done: bool = False
+    """The author says it is finished: it is not run, and its dependents need not wait."""
+    line: int | None = None
+    """Line of the epic file where it begins, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpicSpec:
+    """An epic as its author wrote it, validated: ids unique, dependencies known and acyclic."""
+
+    id: EpicId
+    title: str
+    goal: str = ""
+    stories: tuple[StorySpec, ...] = ()
+    checks: tuple[tuple[str, ...], ...] = ()
+    """Commands (argv) that every story's merged tree must pass."""
+    agent: str | None = None
+    source: str = "inline"
+    """Absolute path of the file it was read from, or `inline`."""
+
+
+class StoryState(StrEnum):
+    """Stored states. `ready` and `blocked` are derived from pending."""
+
+    PENDING = "pending"  # not in a wave, or put back
+    QUEUED = "queued"  # in the wave, waiting for dependencies, a slot or its files
+    OFFERED = "offered"  # admitted: its worktree is being made
+    RUNNING = "running"  # its agent works
+    STOPPING = "stopping"  # told to stop; its processes and worktree still count
+    MERGING = "merging"  # in the merge queue: rebase, checks, fast-forward
+    MERGED = "merged"  # on the integration branch, or done before we came
+    FAILED = "failed"  # attempts used up
+    CANCELLED = "cancelled"
+
+
+LIVE = frozenset({StoryState.OFFERED, StoryState.RUNNING, StoryState.STOPPING})
+"""States in which a worktree or a process may exist for the attempt."""
+HOLDS_FILES = LIVE | {StoryState.MERGING}
+"""States in which no overlapping story may start: the merged tree does not have this one's changes yet."""
+SETTLED = frozenset({StoryState.MERGED, StoryState.FAILED, StoryState.CANCELLED})
+
+
+class Cause(StrEnum):
+    """Why an attempt or a merge did not end merged. The words after it are the view's."""
+
+    AGENT_FAILED = "agent_failed"  # exit code other than 0
+    NO_COMMITS = "no_commits"
+    UNCOMMITTED = "uncommitted_changes"
+    WRONG_BASE = "wrong_base"  # its commits do not descend from the base it was given
+    TIMEOUT = "timeout"
+    STALL = "stall"
+    CONFLICT = "conflict"
+    CHECKS = "checks"
+    STOPPED = "stopped"  # cancelled, or the engine ended; its work is saved
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How the last attempt ended, kept for the next brief and for the status."""
+
+    cause: Cause
+    detail: str
+    attempt: int
+    tail: str = ""
+    """Last lines of the log that shows it."""
+    saved_ref: str | None = None
+    """Ref that holds the attempt's work, or None when there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRun:
+    """One check's fingerprint: what was run on which tree and how it ended."""
+
+    command: tuple[str, ...]
+    exit_code: int | None
+    """None when it was ended at its time limit."""
+    seconds: float
+    tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A rebased result whose checks are green and which is about to become the tip. Durable before the ref moves."""
+
+    onto: Sha
+    head: Sha
+    checks: tuple[CheckRun, ...]
+
+
+class Process(NamedTuple):
+    """A started process; pid and start time together identify it for good."""
+
+    pid: int
+    started_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What has become of one story."""
+
+    spec: StorySpec
+    level: int
+    """Longest chain of dependencies below it; 1 for a story without any. Its wave in the plan."""
+    rank: float
+    """Minutes of work from its start to the end of the epic along its longest path; admission goes by it."""
+    state: StoryState = StoryState.PENDING
+    attempt: int = 0
+    budget: int = 0
+    """The last attempt number it may use."""
+    not_before_s: float = 0.0
+    merge_rank: int = 0
+    """Place in the merge queue, by arrival."""
+    base: Sha | None = None
+    """Commit its current attempt started from."""
+    head: Sha | None = None
+    """Last commit of an attempt in the merge queue."""
+    proven: Proven | None = None
+    merged_as: Sha | None = None
+    """Tip of the integration branch after it landed; None for a story that was done before we came."""
+    files_changed: tuple[str, ...] = ()
+    failure: Failure | None = None
+    process: Process | None = None
+    """The agent of the current attempt, while it may be alive."""
+    merge_faults: int = 0
+    """Times the world failed us while merging the current attempt."""
+    stop_reason: str = ""
+    """Why it was told to stop or was cancelled."""
+    since_s: float = 0.0
+    """When it entered its present state."""
+    changed: int = 0
+    """Number of the fact that brought it into its present state."""
+
+
+class Strategy(StrEnum):
+    """Who does the work, as the configuration names it."""
+
+    SEQUENTIAL = "sequential"
+    ASYNCIO = "asyncio"
+    AGENT_TEAMS = "agent-teams"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings a wave runs under, written into its first event so that replay needs no configuration."""
+
+    strategy: Strategy = Strategy.SEQUENTIAL
+    slots: int = 1
+    """Attempts that may be alive in the whole repository when this wave admits one."""
+    fail_fast: bool = True
+    conflict_detection: bool = True
+    attempts: int = 2
+    attempt_timeout_s: float = 1800.0
+    stall_timeout_s: float = 600.0
+    check_timeout_s: float = 600.0
+    agent: str = "claude"
+    checks: tuple[tuple[str, ...], ...] = ()
+
+
+class WaveState(StrEnum):
+    """A wave's life."""
+
+    RUNNING = "running"
+    DRAINING = "draining"  # admits nothing more; what is alive comes to its end
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """One start_wave: a moving ceiling, not a barrier. Its members are admitted as each becomes ready."""
+
+    number: int
+    state: WaveState
+    members: frozenset[StoryId]
+    policy: Policy
+    started_s: float
+    ended_because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Epic:
+    """One epic's whole state."""
+
+    spec: EpicSpec
+    stories: Mapping[StoryId, Story]
+    wave: Wave | None = None
+    merges: int = 0
+    """Merge ranks given out so far."""
+    cancelled: str | None = None
+    """Reason of the last cancel, until the next wave starts."""
+    base: Sha | None = None
+    """Commit the integration branch was made from; None before the first wave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Everything the journal says: all epics of one repository."""
+
+    epics: Mapping[EpicId, Epic] = field(default_factory=dict[EpicId, Epic])
+    as_of_s: float = 0.0
+    seq: int = 0
+    """Number of facts folded in; the cursor of `since`."""
+
+
+def is_alive(wave: Wave | None) -> bool:
+    """True while a wave may still admit or wait for anything."""
+    return wave is not None and wave.state is not WaveState.FINISHED

@@ -1,0 +1,272 @@
+"""From what a reader found to a plan: every error named at once, the DAG, its waves, ranks, critical path, conflicts.
+
+The graph is networkx's, with an edge from a story to each that waits for it. What is slow there on big graphs
+(`find_cycle`, the transitive functions) is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, combinations, product
+from typing import TYPE_CHECKING
+
+import networkx as nx
+
+from mcp_server.core.draft import (
+    BadEpic,
+    DraftStory,
+    EpicDraft,
+    Mention,
+    PlanError,
+    epic_id,
+    find_errors,
+    is_id,
+    is_too_big,
+    spec_of,
+)
+from mcp_server.core.footprint import narrower, touching
+from mcp_server.core.model import EpicSpec, StoryId, StorySpec
+
+if TYPE_CHECKING:
+    Graph = nx.DiGraph[StoryId]
+
+__all__ = ["BadEpic", "DraftStory", "EpicDraft", "Mention", "Overlap", "Plan", "PlanError", "epic_id", "is_id", "plan"]
+
+MINUTES_A_POINT = 30.0
+MINUTES_UNKNOWN = 30.0
+"""A story nobody has estimated counts like one point. The order of work depends only on the ratios."""
+MAX_OVERLAPS = 10_000
+_COMPARISONS = 300_000
+_SHOWN_IDS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Two unfinished stories that name the same files, in the order of the epic."""
+
+    a: StoryId
+    b: StoryId
+    shared: tuple[str, ...]
+    ordered: bool
+    """One waits for the other anyway, so they can never meet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An epic that can be run, and what can be said of it before it runs."""
+
+    spec: EpicSpec
+    levels: Mapping[StoryId, int]
+    """Longest chain of dependencies that ends in the story, from 1."""
+    ranks: Mapping[StoryId, float]
+    """Minutes from the story's start to the end of the epic along its longest path, queues at shared files included."""
+    waves: tuple[tuple[StoryId, ...], ...]
+    """The stories by level, within a level by falling rank."""
+    critical_path: tuple[StoryId, ...]
+    """The longest chain of unfinished stories."""
+    critical_minutes: float
+    work_minutes: float
+    """All unfinished work, one after the other."""
+    overlaps: tuple[Overlap, ...]
+    warnings: tuple[str, ...]
+
+
+def plan(draft: EpicDraft, *, redo: bool = False) -> Plan:
+    """Judge an epic and plan it. `redo` plans stories again that are marked done.
+
+    Raises `BadEpic` with every error at once.
+    """
+    errors = list(find_errors(draft))
+    graph = _graph(draft)
+    errors += _cycle_errors(draft, graph)
+    if errors:
+        raise BadEpic(tuple(sorted(errors, key=lambda error: error.line or 0)), draft.source)
+    spec = spec_of(draft, redo=redo)
+    stories = {story.id: story for story in spec.stories}
+    generations = [list(generation) for generation in nx.topological_generations(graph)]
+    order = [story for generation in generations for story in generation]
+    minutes = {story.id: 0.0 if story.done else duration_minutes(story) for story in spec.stories}
+    open_stories = [story for story in spec.stories if not story.done]
+    pairs, all_compared = touching({path for story in open_stories for path in story.files}, budget=_COMPARISONS)
+    bare = _ranks(graph, order, minutes, queues=())
+    ranks = _ranks(graph, order, minutes, queues=_queues(open_stories, pairs))
+    position = {story: index for index, story in enumerate(stories)}
+    waves = tuple(tuple(sorted(g, key=lambda story: (-ranks[story], position[story]))) for g in generations)
+    path = _critical_path(graph, bare, position)
+    overlaps = tuple(_overlaps(open_stories, pairs, _below(graph, order)))
+    return Plan(
+        spec=spec,
+        levels={story: level for level, wave in enumerate(waves, start=1) for story in wave},
+        ranks=ranks,
+        waves=waves,
+        critical_path=tuple(story for story in path if not stories[story].done),
+        critical_minutes=max(bare.values()),
+        work_minutes=sum(minutes.values()),
+        overlaps=overlaps,
+        warnings=tuple(_warnings(spec, cut=not all_compared or len(overlaps) == MAX_OVERLAPS)),
+    )
+
+
+def duration_minutes(story: StorySpec) -> float:
+    """Expected minutes of a story: its minutes, else 30 a point, else 30."""
+    if story.minutes is not None:
+        return story.minutes
+    return MINUTES_UNKNOWN if story.points is None else story.points * MINUTES_A_POINT
+
+
+def _graph(draft: EpicDraft) -> Graph:
+    """The edges between stories that exist; the other dependencies are errors of their own."""
+    graph: Graph = nx.DiGraph()
+    if is_too_big(draft):
+        return graph
+    graph.add_nodes_from(story.id for story in draft.stories)
+    for story in draft.stories:
+        needed = (name for name, _ in story.depends_on if name in graph and name != story.id)
+        graph.add_edges_from((name, story.id) for name in needed)
+    return graph
+
+
+def _cycle_errors(draft: EpicDraft, graph: Graph) -> Iterator[PlanError]:
+    """One error for each knot of stories that wait for each other, with a shortest way round it."""
+    lines: dict[StoryId, int | None] = {}
+    for story in draft.stories:
+        lines.setdefault(story.id, story.line)
+    position = {story: index for index, story in enumerate(lines)}
+    for knot in nx.strongly_connected_components(graph):
+        if len(knot) == 1:
+            continue
+        path = _way_round(graph.subgraph(knot), min(knot, key=position.__getitem__))
+        where = [str(lines[story]) for story in path[:-1] if lines[story] is not None][:_SHOWN_IDS]
+        shown = path if len(path) <= _SHOWN_IDS else [*path[: _SHOWN_IDS - 1], "...", path[0]]
+        said = f"dependency cycle, each waits for the next: {' -> '.join(shown)}"
+        said += f" (stories on lines {', '.join(where)})" if where else ""
+        yield PlanError(lines[path[0]], "cycle", f"{said}; remove one of these dependencies.")
+
+
+def _way_round(knot: Graph, start: StoryId) -> list[StoryId]:
+    """The shortest cycle through `start`, as a list that begins and ends with it, each depending on the next."""
+    came_from: dict[StoryId, StoryId] = dict(nx.bfs_predecessors(knot, start))
+    at = next(story for story in came_from if knot.has_edge(story, start))
+    path = [start, at]
+    while at != start:
+        at = came_from[at]
+        path.append(at)
+    return path
+
+
+def _ranks(
+    graph: Graph, order: Sequence[StoryId], minutes: Mapping[StoryId, float], queues: Sequence[Sequence[StoryId]]
+) -> dict[StoryId, float]:
+    """Minutes from each story's start to the end: `own + max(rank of those that wait for it)`.
+
+    A queue is a set of stories that exclude each other. Served by falling rank, a story is also followed by all behind
+    it: `own + max(its own tail, value of the next in the queue)`. What that raises is carried up to its dependencies;
+    two rounds are enough in practice (measured on histories of real commits).
+    """
+    raised = dict.fromkeys(order, 0.0)
+    for _ in range(2):
+        ranks = _carry_up(graph, order, minutes, raised)
+        for queue in queues:
+            behind = 0.0
+            for story in sorted(queue, key=ranks.__getitem__):
+                behind = minutes[story] + max(ranks[story] - minutes[story], behind)
+                raised[story] = max(raised[story], behind)
+    return _carry_up(graph, order, minutes, raised)
+
+
+def _carry_up(
+    graph: Graph, order: Sequence[StoryId], minutes: Mapping[StoryId, float], raised: Mapping[StoryId, float]
+) -> dict[StoryId, float]:
+    ranks: dict[StoryId, float] = {}
+    for story in reversed(order):
+        tail = max((ranks[waiting] for waiting in graph.successors(story)), default=0.0)
+        ranks[story] = max(raised[story], minutes[story] + tail)
+    return ranks
+
+
+def _queues(stories: Sequence[StorySpec], pairs: Iterable[tuple[str, str]]) -> list[list[StoryId]]:
+    """For each entry that several stories name or cover, those stories: no two of them can be alive together."""
+    named = _named(stories)
+    queues = {entry: dict.fromkeys(story.id for story in naming) for entry, naming in named.items()}
+    for one, other in pairs:
+        inner = narrower(one, other)
+        if inner in queues:  # of two globs neither may cover the other
+            queues[inner].update(dict.fromkeys(story.id for story in named[other if inner == one else one]))
+    return [list(queue) for queue in queues.values() if len(queue) > 1]
+
+
+def _named(stories: Sequence[StorySpec]) -> dict[str, list[StorySpec]]:
+    named: dict[str, list[StorySpec]] = {}
+    for story in stories:
+        for path in story.files:
+            named.setdefault(path, []).append(story)
+    return named
+
+
+def _critical_path(graph: Graph, ranks: Mapping[StoryId, float], position: Mapping[StoryId, int]) -> Iterator[StoryId]:
+    candidates = list(position)
+    while candidates:
+        story = max(candidates, key=lambda story: (ranks[story], -position[story]))
+        yield story
+        candidates = list(graph.successors(story))
+
+
+def _below(graph: Graph, order: Sequence[StoryId]) -> dict[StoryId, int]:
+    """For each story the set of all it waits for; bit n is the nth story of the result."""
+    bit = {story: 1 << index for index, story in enumerate(order)}
+    below: dict[StoryId, int] = {}
+    for story in order:
+        below[story] = 0
+        for needed in graph.predecessors(story):
+            below[story] |= below[needed] | bit[needed]
+    return below
+
+
+def _overlaps(
+    stories: Sequence[StorySpec], pairs: Sequence[tuple[str, str]], below: Mapping[StoryId, int]
+) -> Iterator[Overlap]:
+    """The pairs of stories that share files, in the order of the epic, cut at a bound."""
+    named = _named(stories)
+    place = {story.id: index for index, story in enumerate(stories)}
+    shared: dict[tuple[int, int], set[str]] = {}
+    couples = chain(
+        ((entry, couple) for entry, naming in named.items() for couple in combinations(naming, 2)),
+        ((narrower(one, other), couple) for one, other in pairs for couple in product(named[one], named[other])),
+    )
+    for entry, (one, other) in couples:
+        a, b = sorted((place[one.id], place[other.id]))
+        if a != b:
+            shared.setdefault((a, b), set()).add(entry)
+        if len(shared) == MAX_OVERLAPS:
+            break
+    bit = {story: 1 << index for index, story in enumerate(below)}
+    for (a, b), entries in sorted(shared.items()):
+        first, second = stories[a].id, stories[b].id
+        ordered = bool(below[first] & bit[second] or below[second] & bit[first])
+        yield Overlap(first, second, tuple(sorted(entries)), ordered)
+
+
+def _warnings(spec: EpicSpec, *, cut: bool) -> Iterator[str]:
+    open_stories = [story for story in spec.stories if not story.done]
+    if not open_stories:
+        yield "All stories are marked done: there is nothing to run. Plan with redo to run them again."
+        return
+    bare = [story.id for story in open_stories if not story.files]
+    if bare:
+        yield (
+            f"{len(bare)} of {len(open_stories)} stories name no files ({_some(bare)}): nothing keeps them apart from "
+            "others, and a conflict shows only when they are merged."
+        )
+    unchecked = [story.id for story in open_stories if not story.checks]
+    if not spec.checks and unchecked:
+        yield (
+            f"{len(unchecked)} of {len(open_stories)} stories have no checks of their own and the epic has none: "
+            "unless the configuration has some, what they merge is not proven."
+        )
+    if cut:
+        yield f"Not all shared files are listed; {MAX_OVERLAPS} pairs and {_COMPARISONS} comparisons are the bound."
+
+
+def _some(ids: Sequence[StoryId]) -> str:
+    return ", ".join(ids[:_SHOWN_IDS]) + (", ..." if len(ids) > _SHOWN_IDS else "")

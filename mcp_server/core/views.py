@@ -1,0 +1,90 @@
+"""State to status: what an epic as a whole is, derived from its stories. Nothing here is stored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+
+from mcp_server.core.model import (
+    LIVE,
+    Epic,
+    Story,
+    StoryId,
+    StoryState,
+    is_alive,
+)
+from mcp_server.core.settle import dependencies_merged
+
+
+class EpicState(StrEnum):
+    """An epic as a lead sees it."""
+
+    PLANNED = "planned"  # nothing has started yet
+    ACTIVE = "active"  # a wave is alive, or a merge is under way
+    READY = "ready"  # the next wave can start
+    BLOCKED = "blocked"  # nothing can start before a failed or cancelled story is retried
+    DONE = "done"  # every story is merged
+    CANCELLED = "cancelled"
+
+
+def epic_state(epic: Epic) -> EpicState:
+    """The epic's state, from its stories and its wave."""
+    states = [s.state for s in epic.stories.values()]
+    if is_alive(epic.wave) or any(s in LIVE or s is StoryState.MERGING for s in states):
+        return EpicState.ACTIVE
+    if all(s is StoryState.MERGED for s in states):
+        return EpicState.DONE
+    if epic.cancelled is not None:
+        return EpicState.CANCELLED
+    if not ready(epic):
+        return EpicState.BLOCKED
+    return EpicState.PLANNED if epic.wave is None else EpicState.READY
+
+
+def is_at_rest(epic: Epic) -> bool:
+    """True when nothing of the epic moves and nothing will by itself."""
+    return epic_state(epic) is not EpicState.ACTIVE
+
+
+def ready(epic: Epic) -> list[StoryId]:
+    """Pending stories whose dependencies are merged: what the next wave would start."""
+    return [s.spec.id for s in epic.stories.values() if s.state is StoryState.PENDING and dependencies_merged(epic, s)]
+
+
+def roots_of_block(epic: Epic, story: Story) -> list[StoryId]:
+    """The failed or cancelled stories below it that keep a story from ever starting; empty when none does."""
+    roots: list[StoryId] = []
+    seen: set[StoryId] = set()
+    ahead = list(story.spec.depends_on)
+    while ahead:
+        dependency = ahead.pop()
+        if dependency in seen:
+            continue
+        seen.add(dependency)
+        below = epic.stories[dependency]
+        if below.state in (StoryState.FAILED, StoryState.CANCELLED):
+            roots.append(dependency)
+        elif below.state is not StoryState.MERGED:
+            ahead.extend(below.spec.depends_on)
+    return sorted(roots, key=list(epic.stories).index)
+
+
+def is_blocked(epic: Epic, story: Story) -> bool:
+    """True for a pending story behind a failed or cancelled one."""
+    return story.state is StoryState.PENDING and bool(roots_of_block(epic, story))
+
+
+def shown_state(epic: Epic, story: Story) -> str:
+    """The story's state as a lead sees it: the stored one, or the derived `ready` and `blocked`, or `done`."""
+    if story.state is StoryState.MERGED and story.merged_as is None:
+        return "done"
+    if story.state is not StoryState.PENDING:
+        return str(story.state)
+    if is_blocked(epic, story):
+        return "blocked"
+    return "ready" if dependencies_merged(epic, story) else "pending"
+
+
+def counts(epic: Epic) -> dict[str, int]:
+    """How many stories are in each shown state; states without any are left out."""
+    return dict(Counter(shown_state(epic, s) for s in epic.stories.values()))

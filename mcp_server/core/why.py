@@ -1,0 +1,105 @@
+"""Why a story is not running, in words that name what it waits for and the next move if there is one."""
+
+from __future__ import annotations
+
+from mcp_server.core.model import Epic, Failure, Ledger, Story, StoryState, Wave, WaveState, is_alive
+from mcp_server.core.settle import candidates, clash, dependencies_merged, occupied
+from mcp_server.core.views import roots_of_block
+from mcp_server.core.wanted import merge_head
+
+
+def why(ledger: Ledger, epic: Epic, story: Story) -> str:
+    """The reason, or an empty text for a story that runs or is merged by us."""
+    match story.state:
+        case StoryState.RUNNING:
+            return ""
+        case StoryState.MERGED:
+            return "" if story.merged_as is not None else "The epic file marks it as done."
+        case StoryState.OFFERED:
+            return "Its worktree is being made and its agent started."
+        case StoryState.STOPPING:
+            return f"It was told to stop ({story.stop_reason}); its processes are being ended and its work saved."
+        case StoryState.CANCELLED:
+            return (
+                f"It was cancelled ({story.stop_reason}).{_kept(story.failure)} To go on: start_wave with retry=true."
+            )
+        case StoryState.FAILED:
+            return f"{ended(story.failure)} No attempt is left. Mend the cause, then start_wave with retry=true."
+        case StoryState.MERGING:
+            return _why_merging(ledger, epic, story)
+        case StoryState.QUEUED:
+            return _why_queued(ledger, epic, story)
+        case StoryState.PENDING:
+            return _why_pending(epic, story)
+
+
+def ended(failure: Failure | None) -> str:
+    """How the last attempt ended, in a sentence or two."""
+    if failure is None:
+        return ""
+    return f"Attempt {failure.attempt} ended as {failure.cause}: {failure.detail}{_kept(failure)}"
+
+
+def _kept(failure: Failure | None) -> str:
+    return f" Its work is kept at {failure.saved_ref}." if failure is not None and failure.saved_ref else ""
+
+
+def _why_pending(epic: Epic, story: Story) -> str:
+    roots = roots_of_block(epic, story)
+    if roots:
+        states = ", ".join(f"{r} ({epic.stories[r].state})" for r in roots)
+        return f"Blocked by {states}: start_wave with retry=true tries those again."
+    waiting = _unmerged(epic, story)
+    before = f" {ended(story.failure)}" if story.failure is not None else ""
+    if waiting:
+        return f"Waits for {waiting}.{before}"
+    wave = epic.wave
+    if wave is not None and wave.state is WaveState.DRAINING:
+        return f"Wave {wave.number} admits nothing more ({wave.ended_because}).{before}"
+    if is_alive(wave) and wave is not None:
+        return f"Ready, but not in wave {wave.number}: start_wave adds it.{before}"
+    return f"Ready: start_wave starts it.{before}"
+
+
+def _unmerged(epic: Epic, story: Story) -> str:
+    open_ = [epic.stories[d] for d in story.spec.depends_on if epic.stories[d].state is not StoryState.MERGED]
+    return ", ".join(f"{s.spec.id} ({s.state})" for s in open_)
+
+
+def _why_queued(ledger: Ledger, epic: Epic, story: Story) -> str:
+    wave = epic.wave
+    again = f" {ended(story.failure)}" if story.failure is not None else ""
+    if not dependencies_merged(epic, story):
+        return f"Waits for {_unmerged(epic, story)}.{again}"
+    if story.not_before_s > ledger.as_of_s:
+        return f"Tries again in {story.not_before_s - ledger.as_of_s:.0f} s.{again}"
+    if wave is None:
+        return "No wave is alive."  # an invariant forbids it
+    found = clash(ledger, wave, story)
+    if found is not None:
+        other_epic, other, shared = found
+        name = other.spec.id if other_epic.spec.id == epic.spec.id else f"{other_epic.spec.id}/{other.spec.id}"
+        return f"Waits for its files: {name} ({other.state}) holds {', '.join(shared[:3])}.{again}"
+    return _why_no_slot(ledger, wave, story) + again
+
+
+def _why_no_slot(ledger: Ledger, wave: Wave, story: Story) -> str:
+    busy = ", ".join(s.spec.id for _, s in occupied(ledger, wave))
+    ahead = [s.spec.id for _, _, s in candidates(ledger)]
+    place = ahead.index(story.spec.id) + 1 if story.spec.id in ahead else 1
+    slots = f"{wave.policy.slots} slot{'s' if wave.policy.slots != 1 else ''}"
+    return f"Waits for a slot: {slots}, taken by {busy or 'nobody'}; number {place} in line."
+
+
+def _why_merging(ledger: Ledger, epic: Epic, story: Story) -> str:
+    if story.not_before_s > ledger.as_of_s:
+        wait_s = story.not_before_s - ledger.as_of_s
+        return (
+            f"The merge is tried again in {wait_s:.0f} s. {story.failure.detail if story.failure is not None else ''}"
+        )
+    head = merge_head(epic)
+    if head is not None and head.story == story.spec.id:
+        return "Its commits are being rebased and checked."
+    queue = sorted((s for s in epic.stories.values() if s.state is StoryState.MERGING), key=lambda s: s.merge_rank)
+    ahead = [s.spec.id for s in queue if s.merge_rank < story.merge_rank]
+    return f"In the merge queue behind {', '.join(ahead) or 'a merge that is being stopped'}."

@@ -1,0 +1,198 @@
+"""The two jobs. Each is a coroutine that ends by returning one fact; only a named fault is caught."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from mcp_server.core.brief import brief
+from mcp_server.core.events import (
+    AttemptClaimed,
+    AttemptFailed,
+    AttemptSucceeded,
+    BranchMerged,
+    Fact,
+    MergeProven,
+    MergeRefused,
+)
+from mcp_server.core.model import AttemptId, Cause, CheckRun, Epic, Policy, Process, Proven, Sha, Story
+from mcp_server.core.policy import MERGE_TRIES
+from mcp_server.errors import Fault, FaultCause
+from mcp_server.ports import (
+    AgentCall,
+    Conflicted,
+    Done,
+    Ended,
+    Landing,
+    NoCommits,
+    Outcome,
+    Ports,
+    ProcessEnd,
+    Uncommitted,
+    WrongBase,
+)
+
+TIP_MOVES = 5
+"""Times a merge starts again because somebody moved the integration branch meanwhile."""
+PATHS_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a job may know: the story as it was when the job started, the world, and a way to report on the way."""
+
+    epic: Epic
+    story: Story
+    attempt: AttemptId
+    policy: Policy
+    ports: Ports
+    report: Callable[[Fact], None]
+
+    @property
+    def checks(self) -> tuple[tuple[str, ...], ...]:
+        """All checks of the story: the configuration's, the epic's, its own, each once."""
+        every = (*self.policy.checks, *self.epic.spec.checks, *self.story.spec.checks)
+        return tuple(dict.fromkeys(every))
+
+
+async def run_attempt(context: Context) -> AttemptSucceeded | AttemptFailed:
+    """One agent in one worktree, to the verdict on what it left."""
+    attempt, ports = context.attempt, context.ports
+    try:
+        base = await ports.merge.tip(attempt.epic)
+        async with ports.worktrees.hold(attempt, base) as path:
+            end = await ports.runner.run_agent(_call(context, path), _claim(context, base))
+            outcome = await ports.worktrees.inspect(attempt, base)
+    except Fault as fault:
+        return await _attempt_failed(context, Cause.FAULT, f"{fault.cause}: {fault.detail}", "")
+    verdict = _verdict(end, outcome, context.policy)
+    if isinstance(outcome, Done) and verdict is None:
+        return AttemptSucceeded(attempt, base, outcome.head, outcome.files, ports.clock.now_s())
+    cause, detail = verdict or (Cause.FAULT, "unreachable")
+    return await _attempt_failed(context, cause, detail, end.tail)
+
+
+def _call(context: Context, worktree: Path) -> AgentCall:
+    policy, story = context.policy, context.story
+    return AgentCall(
+        attempt=context.attempt,
+        profile=story.spec.agent or policy.agent,
+        worktree=worktree,
+        brief=brief(context.epic, story, context.attempt, context.checks),
+        timeout_s=policy.attempt_timeout_s,
+        stall_s=policy.stall_timeout_s,
+    )
+
+
+def _claim(context: Context, base: Sha) -> Callable[[Process], None]:
+    def claimed(process: Process) -> None:
+        context.report(AttemptClaimed(context.attempt, process, base, context.ports.clock.now_s()))
+
+    return claimed
+
+
+def _verdict(end: ProcessEnd, outcome: Outcome, policy: Policy) -> tuple[Cause, str] | None:
+    """Why the attempt is not done, in words for the next one; None when it is."""
+    match end.how:
+        case Ended.TIMEOUT:
+            return Cause.TIMEOUT, f"It was ended after {policy.attempt_timeout_s:g} s, the limit of an attempt."
+        case Ended.STALL:
+            return Cause.STALL, f"It was ended after {policy.stall_timeout_s:g} s without a line of output."
+        case Ended.EXITED if end.exit_code != 0:
+            return Cause.AGENT_FAILED, f"The agent exited with code {end.exit_code}."
+        case Ended.EXITED:
+            pass
+    match outcome:
+        case Done():
+            return None
+        case NoCommits():
+            return Cause.NO_COMMITS, "The agent exited with code 0 but left no commit and no change."
+        case Uncommitted(paths):
+            shown = ", ".join(paths[:PATHS_SHOWN]) + (
+                f" and {len(paths) - PATHS_SHOWN} more" * (len(paths) > PATHS_SHOWN)
+            )
+            return Cause.UNCOMMITTED, f"The agent left changes that are not committed: {shown}."
+        case WrongBase(head):
+            return Cause.WRONG_BASE, f"Its HEAD {head[:10]} does not descend from the commit that it was given."
+
+
+async def _attempt_failed(context: Context, cause: Cause, detail: str, tail: str) -> AttemptFailed:
+    saved = await saved_work(context.ports, context.attempt)
+    return AttemptFailed(context.attempt, cause, detail, tail, saved, context.ports.clock.now_s())
+
+
+async def saved_work(ports: Ports, attempt: AttemptId) -> str | None:
+    """Rescue what is left of an attempt. When even that fails, the work stays where it is until the next start."""
+    try:
+        return await ports.worktrees.rescue(attempt)
+    except Fault:
+        return None
+
+
+async def integrate(context: Context) -> BranchMerged | MergeRefused:
+    """Rebase, prove, move the branch: each step is safe to repeat, so a crash between any two changes nothing."""
+    attempt, story, ports = context.attempt, context.story, context.ports
+    try:
+        if story.proven is not None and await ports.merge.contains(attempt.epic, story.proven.head):
+            return await _landed(context, story.proven.head, story.files_changed)
+        for _ in range(TIP_MOVES):
+            landing = await ports.merge.rebase(attempt, story.base or "", story.head or "")
+            if isinstance(landing, Conflicted):
+                return await _conflict(context, landing)
+            if landing.head == landing.onto:
+                return await _landed(context, landing.head, story.files_changed)
+            runs = await _run_checks(context)
+            if runs and runs[-1].exit_code != 0:
+                return await _red(context, landing, runs[-1])
+            proven = Proven(landing.onto, landing.head, runs)
+            context.report(MergeProven(attempt, proven, landing.files, ports.clock.now_s()))
+            with anyio.CancelScope(shield=True):  # once git moves, the fact must follow
+                if await ports.merge.advance(attempt.epic, landing.onto, landing.head):
+                    return await _landed(context, landing.head, landing.files)
+    except Fault as fault:
+        return await _merge_faulted(context, fault)
+    moved = f"the integration branch moved {TIP_MOVES} times while the merge was being checked"
+    return await _merge_faulted(context, Fault(FaultCause.GIT, moved))
+
+
+async def _merge_faulted(context: Context, fault: Fault) -> MergeRefused:
+    """The work is good and stays where it is, to be tried again; after the last try it is saved."""
+    last = context.story.merge_faults + 1 >= MERGE_TRIES
+    saved = await saved_work(context.ports, context.attempt) if last else None
+    detail = f"{fault.cause}: {fault.detail}"
+    return MergeRefused(context.attempt, Cause.FAULT, detail, "", saved, context.ports.clock.now_s())
+
+
+async def _landed(context: Context, tip: Sha, files: tuple[str, ...]) -> BranchMerged:
+    await context.ports.merge.forget(context.attempt)
+    return BranchMerged(context.attempt, tip, files, context.ports.clock.now_s())
+
+
+async def _run_checks(context: Context) -> tuple[CheckRun, ...]:
+    """The checks in order, on the rebased tree, up to the first red one."""
+    cwd = await context.ports.merge.checkout(context.attempt.epic)
+    runs: list[CheckRun] = []
+    for command in context.checks:
+        limit_s = context.policy.check_timeout_s
+        runs.append(await context.ports.runner.run_check(context.attempt, command, cwd, limit_s))
+        if runs[-1].exit_code != 0:
+            break
+    return tuple(runs)
+
+
+async def _conflict(context: Context, conflict: Conflicted) -> MergeRefused:
+    saved = await saved_work(context.ports, context.attempt)
+    paths = ", ".join(conflict.paths[:PATHS_SHOWN])
+    detail = f"Its commits conflict with {conflict.onto[:10]}, what was merged meanwhile, in: {paths}."
+    return MergeRefused(context.attempt, Cause.CONFLICT, detail, conflict.detail, saved, context.ports.clock.now_s())
+
+
+async def _red(context: Context, landing: Landing, run: CheckRun) -> MergeRefused:
+    saved = await saved_work(context.ports, context.attempt)
+    ended = f"exited with code {run.exit_code}" if run.exit_code is not None else "ran into its time limit"
+    detail = f"The check `{shlex.join(run.command)}` {ended} on the tree merged with {landing.onto[:10]}."
+    return MergeRefused(context.attempt, Cause.CHECKS, detail, run.tail, saved, context.ports.clock.now_s())

@@ -1,0 +1,100 @@
+"""Start, recover, run, stop. What a crash left is reported as ordinary facts: recovery is the normal door."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from mcp_server.core.events import BranchMerged, Event, WaveInterrupted
+from mcp_server.core.evolve import evolve
+from mcp_server.core.invariants import check
+from mcp_server.core.model import LIVE, AttemptId, Epic, Ledger, StoryState, is_alive
+from mcp_server.engine.engine import Engine
+from mcp_server.engine.jobs import saved_work
+from mcp_server.ports import Ports
+
+CLOSE_S = 60.0
+"""Time that saving unfinished work may take when the engine closes, in seconds."""
+
+
+def replay(ports: Ports) -> Ledger:
+    """The ledger that the journal tells of. Raises `Refused(journal_unreadable)`."""
+    ledger = Ledger()
+    for event in ports.journal.replay():
+        ledger = evolve(ledger, event)
+    check(ledger)
+    return ledger
+
+
+@asynccontextmanager
+async def running(ports: Ports) -> AsyncGenerator[Engine]:
+    """The engine of a repository, alive within the block. On the way out every job is stopped and its work is saved.
+
+    The caller holds the repository's lock: there is one engine at a time.
+    """
+    ledger = await recover(replay(ports), ports)
+    engine: Engine | None = None
+    try:
+        async with anyio.create_task_group() as group:
+            engine = Engine(ledger, ports, group)
+            engine.start()
+            yield engine
+            group.cancel_scope.cancel()
+    finally:
+        if engine is not None:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S):
+                ledger = await recover(engine.ledger, ports)
+                for epic in ledger.epics.values():
+                    if epic.wave is not None:
+                        await ports.merge.close(epic.spec.id)
+
+
+async def recover(ledger: Ledger, ports: Ports) -> Ledger:
+    """Report what an engine that is gone left: interrupted attempts, their work saved; merges that git has already.
+
+    Safe to repeat. Merges that were under way stay in the queue; they cost no agent and go on by themselves.
+    """
+    for attempt in await ports.worktrees.held():
+        await _clear(ledger, ports, attempt)
+    for epic in list(ledger.epics.values()):
+        for event in await _left_over(epic, ports, max(ports.clock.now_s(), ledger.as_of_s)):
+            after = evolve(ledger, event)
+            check(after)
+            ports.journal.append([event])
+            ledger = after
+    return ledger
+
+
+async def _clear(ledger: Ledger, ports: Ports, attempt: AttemptId) -> None:
+    """Remove what is ours and over. What the journal does not know is somebody else's and stays."""
+    epic = ledger.epics.get(attempt.epic)
+    story = epic.stories.get(attempt.story) if epic is not None else None
+    if story is None or attempt.number > story.attempt:
+        return
+    current = attempt.number == story.attempt
+    if current and story.state is StoryState.MERGED:
+        await ports.merge.forget(attempt)
+    elif not (current and story.state in LIVE | {StoryState.MERGING}):
+        await ports.worktrees.rescue(attempt)
+
+
+async def _left_over(epic: Epic, ports: Ports, now_s: float) -> list[Event]:
+    events: list[Event] = []
+    saved: list[tuple[str, str]] = []
+    name = epic.spec.id
+    for story in epic.stories.values():
+        if story.state not in LIVE:
+            continue
+        attempt = AttemptId(name, story.spec.id, story.attempt)
+        if story.process is not None:
+            await ports.runner.end_leftover(story.process)
+        if story.proven is not None and await ports.merge.contains(name, story.proven.head):
+            await ports.merge.forget(attempt)
+            events.append(BranchMerged(attempt, story.proven.head, story.files_changed, now_s))
+        elif (ref := await saved_work(ports, attempt)) is not None:
+            saved.append((story.spec.id, ref))
+    if is_alive(epic.wave) or any(s.state in LIVE for s in epic.stories.values()):
+        events.append(WaveInterrupted(name, tuple(saved), now_s))
+    return events

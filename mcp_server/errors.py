@@ -1,0 +1,67 @@
+"""Errors by whose move is next: `Refused` (the caller's), `Fault` (the world's), `JournalError` (the operator's)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Why a request was refused; a caller may branch on it, so members are never renamed."""
+
+    BAD_ARGUMENT = "bad_argument"
+    BAD_CONFIG = "bad_config"
+    BAD_EPIC = "bad_epic"
+    UNREADABLE_EPIC = "unreadable_epic"
+    NOT_A_REPOSITORY = "not_a_repository"
+    BARE_REPOSITORY = "bare_repository"
+    NO_COMMITS = "no_commits"
+    GIT_MISSING = "git_missing"
+    GIT_TOO_OLD = "git_too_old"
+    BRANCH_TAKEN = "branch_taken"
+    BRANCH_CHECKED_OUT = "branch_checked_out"
+    BRANCH_GONE = "branch_gone"
+    UNKNOWN_EPIC = "unknown_epic"
+    UNKNOWN_STORY = "unknown_story"
+    EPIC_BUSY = "epic_busy"
+    EPIC_EXISTS = "epic_exists"
+    NOTHING_READY = "nothing_ready"
+    TOO_LATE = "too_late"
+    UNKNOWN_AGENT = "unknown_agent"
+    STRATEGY_UNAVAILABLE = "strategy_unavailable"
+    ENGINE_ELSEWHERE = "engine_elsewhere"
+    JOURNAL_UNREADABLE = "journal_unreadable"
+
+
+class Refused(Exception):  # noqa: N818 - it is a refusal, an answer, not an accident
+    """A request that may not happen now; the caller can mend it.
+
+    `why` says what stands in the way, `remedy` the next move, both in words a model can act on.
+    """
+
+    def __init__(self, code: Code, why: str, remedy: str) -> None:
+        super().__init__(f"{code}: {why} {remedy}")
+        self.code = code
+        self.why = why
+        self.remedy = remedy
+
+
+class FaultCause(StrEnum):
+    """What in the world went wrong; retried, and never held against the story's own work."""
+
+    GIT = "git"
+    DISK = "disk"
+    SPAWN = "spawn"
+    BRANCH_CHECKED_OUT = "branch_checked_out"
+
+
+class Fault(Exception):  # noqa: N818 - a fault is the glossary's word for it
+    """The world failed us: git, the disk, a process that could not be started."""
+
+    def __init__(self, cause: FaultCause, detail: str) -> None:
+        super().__init__(f"{cause}: {detail}")
+        self.cause = cause
+        self.detail = detail
+
+
+class JournalError(Exception):
+    """The journal cannot be written; the engine stops before anything that is not stored takes effect."""

@@ -1,0 +1,210 @@
+"""What the engine asks of the world. Each Protocol has a real adapter and a fake one; both pass the same contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from mcp_server.core.model import AttemptId, CheckRun, EpicId, Process, Sha
+
+if TYPE_CHECKING:
+    from mcp_server.core.events import Event
+
+
+class Clock(Protocol):
+    """Wall-clock seconds since the epoch: they are kept in the journal and survive a restart."""
+
+    def now_s(self) -> float: ...
+
+
+class Journal(Protocol):
+    """The append-only truth. `append` returns when the facts survive a kill -9 of this process."""
+
+    def append(self, events: Sequence[Event]) -> None: ...
+
+    def replay(self) -> list[Event]:
+        """All facts in order; refuses (`journal_unreadable`) what it cannot read and changes nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Commits on the right base and nothing left uncommitted."""
+
+    head: Sha
+    files: tuple[str, ...]
+    """Paths that differ between base and head, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoCommits:
+    """The worktree is exactly as it was handed out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uncommitted:
+    """Work was left uncommitted, whether or not there are commits besides."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WrongBase:
+    """HEAD does not descend from the base commit that was handed out."""
+
+    head: Sha
+
+
+Outcome = Done | NoCommits | Uncommitted | WrongBase
+
+
+class Worktrees(Protocol):
+    """One git worktree and one branch an attempt, made from a commit, locked while held, nothing ever lost.
+
+    Raises `Fault` (git, disk). Every call is safe to repeat after a crash at any point.
+    """
+
+    def hold(self, attempt: AttemptId, base: Sha) -> AbstractAsyncContextManager[Path]:
+        """Yield the attempt's worktree; on every way out (error and cancellation too) it is gone.
+
+        A clean result (`inspect` said `Done` while it was held) leaves its commits on the attempt's branch; anything
+        else is saved first, as by `rescue`.
+        """
+        ...
+
+    async def inspect(self, attempt: AttemptId, base: Sha) -> Outcome:
+        """What the held worktree contains now, measured against `base`."""
+        ...
+
+    async def rescue(self, attempt: AttemptId) -> str | None:
+        """Save what is left of an attempt under `refs/epicwave/rescue/<attempt>`; remove its worktree and branch.
+
+        Commits, uncommitted changes and untracked files (not ignored ones) are saved. Returns the ref, None when there
+        is nothing beyond its base and never was. Idempotent: a second call finds the ref of the first and returns it.
+        """
+        ...
+
+    async def held(self) -> list[AttemptId]:
+        """Attempts that have a worktree or a branch now: after a crash, what `rescue` has to be called for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """A branch rebased onto the tip, in the integration worktree; `head == onto` when the tip has all of it already."""
+
+    onto: Sha
+    head: Sha
+    files: tuple[str, ...]
+    """Paths that differ between onto and head, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflicted:
+    """The rebase stopped. The integration worktree is clean again."""
+
+    onto: Sha
+    paths: tuple[str, ...]
+    detail: str
+    """Both sides: the conflicted hunks as git shows them, cut to a bound."""
+
+
+class MergePort(Protocol):
+    """The one door to the integration branch `epicwave/<epic>`. Raises `Fault`. Idempotent after a crash."""
+
+    async def tip(self, epic: EpicId) -> Sha:
+        """Present tip of the integration branch."""
+        ...
+
+    async def rebase(self, attempt: AttemptId, base: Sha, head: Sha) -> Landing | Conflicted:
+        """Replay base..head onto the tip in the epic's integration worktree, left checked out there (detached)."""
+        ...
+
+    async def checkout(self, epic: EpicId) -> Path:
+        """The integration worktree's folder, for the checks to run in."""
+        ...
+
+    async def advance(self, epic: EpicId, onto: Sha, head: Sha) -> bool:
+        """Move the branch from `onto` to `head`, compare-and-set. True when it is at `head` or beyond it now.
+
+        False when the branch is elsewhere: rebase again. Fault `branch_checked_out` when a checkout has the branch.
+        """
+        ...
+
+    async def contains(self, epic: EpicId, sha: Sha) -> bool:
+        """True when the integration branch has the commit."""
+        ...
+
+    async def forget(self, attempt: AttemptId) -> None:
+        """Remove the branch of an attempt that has landed."""
+        ...
+
+    async def close(self, epic: EpicId) -> None:
+        """Remove the integration worktree (never the branch); the next `rebase` makes it again."""
+        ...
+
+
+class Ended(StrEnum):
+    """How a process came to its end."""
+
+    EXITED = "exited"
+    TIMEOUT = "timeout"
+    STALL = "stall"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEnd:
+    """The end of a process and of everything it had started."""
+
+    how: Ended
+    exit_code: int | None
+    seconds: float
+    tail: str
+    """Last lines of its output, cut to a bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCall:
+    """All that one attempt's agent needs."""
+
+    attempt: AttemptId
+    profile: str
+    """Name of a profile, or a whole command line."""
+    worktree: Path
+    brief: str
+    timeout_s: float
+    stall_s: float
+
+
+class Runner(Protocol):
+    """Starts agents and checks, never through a shell; leaves no process behind, on cancellation and kill -9 too."""
+
+    async def run_agent(self, call: AgentCall, claimed: Callable[[Process], None]) -> ProcessEnd:
+        """Run the agent to its end. Calls `claimed` once, when it is alive. Raises `Fault(spawn)`.
+
+        Cancellation ends the whole process group (TERM, grace, KILL) and returns only when it is gone.
+        """
+        ...
+
+    async def run_check(self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float) -> CheckRun:
+        """Run one check. A command that cannot be started is a failed check with exit code 127, not a fault."""
+        ...
+
+    async def end_leftover(self, process: Process) -> None:
+        """End what an engine that died left behind: this very process, by pid and start time, and its group."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world, as one engine sees it."""
+
+    clock: Clock
+    journal: Journal
+    worktrees: Worktrees
+    merge: MergePort
+    runner: Runner
