@@ -1,0 +1,50 @@
+"""Facts to rows and back. Each kind has a version; a body that is not known is refused, never guessed at."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from mcp_server.core import events
+from mcp_server.errors import Code, Refused
+
+VERSION = 1
+"""Of every kind so far. A kind whose fields change gets its own number and a reader for the old one."""
+
+
+def _flat(union: Any) -> list[type]:
+    return [member for arg in get_args(union) for member in (_flat(arg) or [arg])]
+
+
+KINDS: dict[str, type] = {kind.__name__: kind for kind in _flat(events.Event)}
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[Any]:
+    return TypeAdapter(KINDS[kind])
+
+
+def encode(event: events.Event) -> tuple[float, str, int, str]:
+    """A fact as `(at_s, kind, version, body)`."""
+    kind = type(event).__name__
+    return event.at_s, kind, VERSION, _adapter(kind).dump_json(event).decode()
+
+
+def decode(seq: int, kind: str, version: int, body: str) -> events.Event:
+    """The fact of a row. Raises `Refused(journal_unreadable)`."""
+    if kind not in KINDS or version > VERSION:
+        raise Refused(
+            Code.JOURNAL_UNREADABLE,
+            f"Record {seq} of the journal is a {kind!r} of version {version}; this epicwave knows up to {VERSION}.",
+            "A newer epicwave wrote it: run that one (for example `uvx epicwave@latest`).",
+        )
+    try:
+        return _adapter(kind).validate_json(body)
+    except ValidationError as error:
+        raise Refused(
+            Code.JOURNAL_UNREADABLE,
+            f"Record {seq} of the journal ({kind}) cannot be read: {error.error_count()} fields are wrong.",
+            "Nothing was changed. Keep a copy of the journal file and report this.",
+        ) from error

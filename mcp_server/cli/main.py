@@ -1,0 +1,102 @@
+"""The command line. Exit codes: 0 done, 1 not all stories merged, 2 refused, 130 interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+
+from mcp_server import __version__
+from mcp_server.errors import JournalError, Refused
+
+app = typer.Typer(
+    name="epicwave",
+    help="Run an epic: stories in parallel git worktrees, each result proven on the merged tree, merged in order.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+EpicFile = Annotated[Path, typer.Argument(help="The epic: YAML, or Markdown as BMAD and TappsCodingAgents write it.")]
+Repo = Annotated[Path, typer.Option("--repo", help="A folder of the git repository.")]
+Redo = Annotated[bool, typer.Option("--redo", help="Run stories that the file marks as done, too.")]
+
+REFUSED = 2
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"epicwave {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def plan(epic: EpicFile, redo: Redo = False, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Read an epic, validate it, and show its waves, critical path and file conflicts. Changes nothing."""
+    from mcp_server.cli.plan import show_plan  # noqa: PLC0415 - each command loads only what it needs
+
+    show_plan(epic, redo=redo, as_json=as_json)
+
+
+@app.command()
+def run(
+    epic: EpicFile,
+    strategy: Annotated[str | None, typer.Option(help="sequential or asyncio; default: the configuration's.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Agents at once.")] = None,
+    agent: Annotated[str | None, typer.Option(help="claude, cursor, codex, gemini, ... or a whole command.")] = None,
+    through: Annotated[str, typer.Option(help="'all', 'ready', or the number of the last wave to run.")] = "all",
+    redo: Redo = False,
+    repo: Repo = Path(),
+) -> None:
+    """Run an epic to the end in this terminal. Run it again to go on where it stopped: merged stories stay merged."""
+    from mcp_server.cli.run import Asked, run_epic  # noqa: PLC0415
+
+    asked = Asked(epic, strategy, slots, agent, through, redo=redo)
+    raise typer.Exit(anyio.run(run_epic, repo.absolute(), asked))
+
+
+@app.command()
+def status(
+    epic: Annotated[str | None, typer.Argument(help="Id of an epic; leave out for all.")] = None, repo: Repo = Path()
+) -> None:
+    """How far each epic is, and why a story is not running."""
+    from mcp_server.cli.status import show_status  # noqa: PLC0415
+
+    anyio.run(show_status, repo.absolute(), epic)
+
+
+@app.command()
+def demo(
+    keep: Annotated[Path | None, typer.Option(help="Make the scratch repository here and keep it.")] = None,
+    slots: Annotated[int, typer.Option(min=2, max=16)] = 3,
+) -> None:
+    """Run a small real epic in a scratch repository with a scripted agent, in parallel and then one after the other."""
+    from mcp_server.cli.demo import run_demo  # noqa: PLC0415
+
+    raise typer.Exit(anyio.run(run_demo, keep, slots))
+
+
+@app.command()
+def serve(repo: Repo = Path()) -> None:
+    """Serve MCP on standard input and output, for an editor."""
+    from mcp_server.server.app import build  # noqa: PLC0415
+    from mcp_server.server.stdio import serve as serve_stdio  # noqa: PLC0415
+
+    anyio.run(serve_stdio, build(repo.absolute()))
+
+
+def main() -> None:
+    """Entry point; a refusal is two lines on standard error and exit code 2, never a traceback."""
+    try:
+        app()
+    except Refused as refused:
+        typer.echo(f"{refused.code}: {refused.why}\n{refused.remedy}", err=True)
+        raise SystemExit(REFUSED) from None
+    except JournalError as error:
+        typer.echo(
+            f"journal_error: {error}\nNothing that is not stored took effect. Free the disk, run again.", err=True
+        )
+        raise SystemExit(REFUSED) from None

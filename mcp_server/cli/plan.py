@@ -1,0 +1,74 @@
+"""`epicwave plan`: the plan of an epic file, as text or JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mcp_server.adapters.formats.detect import Reading, read_epic
+from mcp_server.core.planning import Plan
+from mcp_server.core.planning import plan as make_plan
+from mcp_server.server.wire import PlanReply, UnusedText, cut
+
+UNUSED_SHOWN = 20
+
+
+def show_plan(path: Path, *, redo: bool, as_json: bool) -> None:
+    """Print it. Raises `Refused` with every error of the file and its line."""
+    reading = read_epic(path)
+    planned = make_plan(reading.draft, redo=redo)
+    if as_json:
+        unused = [UnusedText(line=u.line, text=u.text, why=u.why) for u in reading.unused]
+        print(PlanReply.of(planned, unused, list(reading.notes)).model_dump_json(indent=2))  # noqa: T201 - its output
+        return
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    _summary(console, planned)
+    console.print(_table(planned))
+    _details(console, planned, reading)
+
+
+def _summary(console: Console, planned: Plan) -> None:
+    spec = planned.spec
+    done = sum(s.done for s in spec.stories)
+    console.print(f"{spec.title}  (id {spec.id})")
+    console.print(
+        f"{len(spec.stories)} stories{f', {done} already done' if done else ''}, {len(planned.waves)} waves, "
+        f"{sum(len(s.depends_on) for s in spec.stories)} dependencies"
+    )
+    if planned.critical_path:
+        useful = planned.work_minutes / planned.critical_minutes if planned.critical_minutes else 1.0
+        console.print(
+            f"critical path {' -> '.join(planned.critical_path)}: {planned.critical_minutes:g} of "
+            f"{planned.work_minutes:g} min of work (at most {useful:.1f}x from running in parallel)"
+        )
+
+
+def _table(planned: Plan) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("wave", "story", "title", "needs", "files"):
+        table.add_column(name, overflow="fold")
+    by_id = {s.id: s for s in planned.spec.stories}
+    for number, wave in enumerate(planned.waves, 1):
+        for story_id in wave:
+            story = by_id[story_id]
+            title = cut(story.title, 60) + (" (done)" if story.done else "") + (" (critical)" if story.critical else "")
+            table.add_row(str(number), story_id, title, ", ".join(story.depends_on), ", ".join(story.files))
+    return table
+
+
+def _details(console: Console, planned: Plan, reading: Reading) -> None:
+    for overlap in planned.overlaps:
+        if not overlap.ordered:
+            console.print(
+                f"conflict: {overlap.a} and {overlap.b} share {', '.join(overlap.shared[:3])}; never together"
+            )
+    for warning in planned.warnings:
+        console.print(f"warning: {warning}")
+    for note in reading.notes:
+        console.print(f"note: {note}")
+    for unused in reading.unused[:UNUSED_SHOWN]:
+        console.print(f"not used: line {unused.line}: {cut(unused.text, 80)} ({unused.why})")
+    if len(reading.unused) > UNUSED_SHOWN:
+        console.print(f"not used: and {len(reading.unused) - UNUSED_SHOWN} more lines")

@@ -1,0 +1,147 @@
+"""`epicwave run`: the engine in the foreground, an epic to its end, and the state of it in the terminal."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from rich.console import Console
+from rich.live import Live
+
+from mcp_server.adapters.formats.detect import read_epic
+from mcp_server.cli.show import change_line, epic_line, live_table, story_table
+from mcp_server.core.commands import Through
+from mcp_server.core.model import Epic, EpicId, Ledger, StoryState
+from mcp_server.core.planning import Plan, plan
+from mcp_server.core.views import EpicState, epic_state, is_at_rest
+from mcp_server.engine.engine import Engine
+from mcp_server.errors import Code, Refused
+from mcp_server.server.host import Host
+from mcp_server.server.launch import Launch, adopt, launch
+from mcp_server.server.mirror import Mirror
+from mcp_server.server.world import World
+
+DONE, NOT_ALL_MERGED, INTERRUPTED = 0, 1, 130
+REDRAW_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The words of the command line."""
+
+    epic_file: Path
+    strategy: str | None = None
+    slots: int | None = None
+    agent: str | None = None
+    through: str = "all"
+    redo: bool = False
+
+    def launch(self, epic: EpicId) -> Launch:
+        """The same as a request. Whoever runs an epic again wants what failed or was cancelled tried again."""
+        return Launch(epic, _through(self.through), self.strategy, self.slots, self.agent, retry=True)
+
+
+def _through(word: str) -> Through:
+    if word == "all" or word == "ready":  # noqa: PLR1714 - the type checker narrows these, not a set
+        return word
+    if word.isdigit() and int(word) > 0:
+        return int(word)
+    raise Refused(Code.BAD_ARGUMENT, f"--through {word!r} is not understood.", "Use 'all', 'ready' or a wave's number.")
+
+
+async def run_epic(repo: Path, asked: Asked, console: Console | None = None) -> int:
+    """Run it; the result is the exit code. Raises `Refused` before anything has changed."""
+    console = console or Console(soft_wrap=True, highlight=False, markup=False)
+    world = await World.open(repo)
+    reading = read_epic(asked.epic_file)
+    planned = plan(reading.draft, redo=asked.redo)
+    for note in (*planned.warnings, *reading.notes, *await world.repository.notices()):
+        console.print(f"note: {note}")
+    outcome = _Outcome()
+    async with anyio.create_task_group() as group:
+        if sys.platform != "win32":
+            group.start_soon(_end_on_signal, group.cancel_scope, outcome)
+        try:
+            await _run(Host(world, group, "epicwave run"), planned, asked, console)
+        except Refused as refused:
+            outcome.refused = refused
+        group.cancel_scope.cancel()
+    if outcome.refused is not None:
+        raise outcome.refused
+    ledger = Mirror(world.journal_path).ledger()
+    return _report(ledger, ledger.epics[planned.spec.id], console, interrupted=outcome.interrupted)
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """How the run ended, as the tasks of its group tell it."""
+
+    refused: Refused | None = None
+    interrupted: bool = False
+
+
+async def _end_on_signal(scope: anyio.CancelScope, outcome: _Outcome) -> None:
+    """The first Ctrl+C or SIGTERM ends the run in order: agents stopped, their work saved."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            outcome.interrupted = True
+            scope.cancel()
+            return
+
+
+async def _run(host: Host, planned: Plan, asked: Asked, console: Console) -> None:
+    epic_id = planned.spec.id
+    async with host.engine() as engine:
+        adopt(engine, planned)
+        try:
+            await launch(host.world, engine, asked.launch(epic_id))
+        except Refused as refused:
+            if refused.code is not Code.NOTHING_READY:
+                raise
+            console.print(f"{refused.why} {refused.remedy}")
+        if console.is_terminal:
+            await _live(engine, epic_id, console)
+        else:
+            await _lines(engine, epic_id, console)
+
+
+async def _live(engine: Engine, epic_id: EpicId, console: Console) -> None:
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            ledger = engine.ledger
+            live.update(live_table(ledger, ledger.epics[epic_id], engine.now_s()), refresh=True)
+            if is_at_rest(ledger.epics[epic_id]):
+                return
+            await engine.wait_for(lambda now, seen=ledger.seq: now.seq > seen, REDRAW_S)
+
+
+async def _lines(engine: Engine, epic_id: EpicId, console: Console) -> None:
+    began_s, seen = engine.now_s(), engine.ledger.seq
+    for story in engine.ledger.epics[epic_id].stories.values():
+        if story.state is StoryState.OFFERED:
+            console.print(change_line(engine.ledger.epics[epic_id], story, 0.0))
+    while not is_at_rest(engine.ledger.epics[epic_id]):
+        await engine.wait_for(lambda now, seen=seen: now.seq > seen)
+        epic = engine.ledger.epics[epic_id]
+        for story in sorted(epic.stories.values(), key=lambda s: s.changed):
+            if story.changed > seen:
+                console.print(change_line(epic, story, story.since_s - began_s))
+        seen = engine.ledger.seq
+
+
+def _report(ledger: Ledger, epic: Epic, console: Console, *, interrupted: bool) -> int:
+    if not console.is_terminal or interrupted:
+        console.print(story_table(ledger, epic, ledger.as_of_s))
+    console.print(epic_line(epic))
+    if interrupted:
+        console.print("Interrupted: every agent was stopped and its work saved. Run the same command to go on.")
+        return INTERRUPTED
+    if epic_state(epic) is EpicState.DONE:
+        merged = any(s.merged_as is not None for s in epic.stories.values())
+        if merged:
+            console.print(f"All stories are merged. Take them over with: git merge epicwave/{epic.spec.id}")
+        return DONE
+    return NOT_ALL_MERGED

@@ -1,0 +1,72 @@
+"""Starting a wave from outside: everything is looked at first, so that a refusal changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mcp_server.core.commands import PlanEpic, StartWave, Through
+from mcp_server.core.decide import decide, epic_of
+from mcp_server.core.events import WaveStarted, WaveWidened
+from mcp_server.core.model import Epic, EpicId, Sha, is_alive
+from mcp_server.core.planning import Plan
+from mcp_server.engine.engine import Engine
+from mcp_server.errors import Code, Refused
+from mcp_server.server.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a wave is asked for; None stands for the configuration's word."""
+
+    epic: EpicId
+    through: Through = "ready"
+    strategy: str | None = None
+    slots: int | None = None
+    agent: str | None = None
+    retry: bool = False
+
+
+def adopt(engine: Engine, planned: Plan) -> None:
+    """Take a planned epic into the ledger; what is there already in the same words is left alone. Raises `Refused`."""
+    known = engine.ledger.epics.get(planned.spec.id)
+    if known is None or known.spec != planned.spec:
+        engine.handle(PlanEpic(planned))
+
+
+async def launch(world: World, engine: Engine, asked: Launch) -> WaveStarted | WaveWidened:
+    """Start the wave. Raises `Refused` before anything is changed."""
+    epic = epic_of(engine.ledger, asked.epic)
+    settings = world.settings()
+    agent = asked.agent or epic.spec.agent
+    policy = settings.policy(strategy=asked.strategy, slots=asked.slots, agent=agent)
+    world.check_agents([policy.agent, *(s.spec.agent for s in epic.stories.values() if s.spec.agent)])
+    named = any(word is not None for word in (asked.strategy, asked.slots, asked.agent))
+    base = await world.repository.head_sha()
+    command = StartWave(asked.epic, asked.through, policy, base, named=named, retry=asked.retry)
+    decide(engine.ledger, command, engine.now_s())
+    await _prepare_branch(world, epic, base)
+    event = engine.handle(command)
+    assert isinstance(event, WaveStarted | WaveWidened), "StartWave becomes one of these"  # noqa: S101
+    return event
+
+
+async def _prepare_branch(world: World, epic: Epic, base: Sha) -> None:
+    """The integration branch exists afterwards, and no checkout has it."""
+    branch = f"epicwave/{epic.spec.id}"
+    checkout = await world.repository.where_checked_out(branch)
+    if checkout is not None:
+        raise Refused(
+            Code.BRANCH_CHECKED_OUT,
+            f"The integration branch {branch} is checked out in {checkout}; a merge would change files under you.",
+            f"Leave it with `git -C {checkout} switch -` (or `--detach`), then start again.",
+        )
+    if epic.base is None:
+        await world.repository.create_branch(branch, base)
+    elif not is_alive(epic.wave) and not await world.repository.branch_exists(branch):
+        merged = [s for s in epic.stories.values() if s.merged_as is not None]
+        last = max(merged, key=lambda s: s.merge_rank).merged_as if merged else epic.base
+        raise Refused(
+            Code.BRANCH_GONE,
+            f"The integration branch {branch} is gone, though {len(merged)} stories were merged onto it.",
+            f"Bring it back with `git branch {branch} {last}`, or give the epic another id.",
+        )

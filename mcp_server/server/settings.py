@@ -1,0 +1,238 @@
+"""`.epicwave/config.yaml`: read strictly, all errors at once, and turned into the policy of a wave.
+
+A variable `EPICWAVE_EPIC__<KEY>` stands above the file's `epic.<key>`. The agents' own variables (`EPICWAVE_EPIC`,
+`EPICWAVE_STORY` and so on) have no double underscore and change nothing, so that epicwave can be run inside an agent.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from mcp_server.adapters.agents import argv
+from mcp_server.adapters.agents.profiles import Profile
+from mcp_server.core.model import Policy, Strategy
+from mcp_server.errors import Code, Refused
+from mcp_server.server.strict_yaml import read_mapping, shown
+
+CONFIG_FILE = Path(".epicwave", "config.yaml")
+ENV_PREFIX = "EPICWAVE_EPIC__"
+MAX_SLOTS = 64
+MAX_ATTEMPTS = 10
+MAX_SECONDS = 7 * 86_400
+_STRATEGIES = " | ".join(Strategy)
+_TIME = f"seconds, more than 0 and at most {MAX_SECONDS}"
+
+
+def _no_bool(value: object) -> object:
+    """Pydantic takes `yes` for 1; whoever writes it for a number means something else."""
+    if isinstance(value, bool):
+        raise ValueError("it is a number, not yes or no")  # noqa: TRY004 - pydantic collects ValueErrors
+    return value
+
+
+def _command(value: object) -> object:
+    """A command as one string or as a list of words."""
+    if isinstance(value, str):
+        words = argv.split(value)
+    else:
+        words = tuple(map(str, cast("list[object]", value))) if isinstance(value, list | tuple) else ()
+    if not words:
+        raise ValueError("a command is a string or a list of words")
+    if words[0].startswith("-"):
+        raise ValueError(
+            f"no program is called {words[0]!r}; write one command as one string, or as a list in the list"
+        )
+    return words
+
+
+_Seconds = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, le=MAX_SECONDS, description=_TIME)]
+_Command = Annotated[tuple[str, ...], BeforeValidator(_command)]
+
+
+class EpicSettings(BaseSettings):
+    """The key `epic`. A field's description says what is allowed, and is what a refusal quotes."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    max_parallel_stories: Annotated[
+        int, BeforeValidator(_no_bool), Field(ge=1, le=MAX_SLOTS, description=f"a whole number from 1 to {MAX_SLOTS}")
+    ] = 3
+    parallel_strategy: Annotated[Strategy, Field(description=_STRATEGIES)] = Strategy.SEQUENTIAL
+    fail_fast: Annotated[bool, Field(description="true | false")] = True
+    conflict_detection: Annotated[bool, Field(description="true | false")] = True
+    attempts: Annotated[
+        int,
+        BeforeValidator(_no_bool),
+        Field(ge=1, le=MAX_ATTEMPTS, description=f"a whole number from 1 to {MAX_ATTEMPTS}"),
+    ] = 2
+    attempt_timeout_s: _Seconds = 1800.0
+    stall_timeout_s: _Seconds = 600.0
+    check_timeout_s: _Seconds = 600.0
+    agent: Annotated[str, Field(min_length=1, description="the name of an agent, or a whole command line")] = "claude"
+    checks: Annotated[
+        tuple[_Command, ...], Field(description="a list of commands, each a string or a list of words")
+    ] = ()
+    worktrees_dir: Annotated[Path | None, Field(description="a folder, or null")] = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment, then the file's section (which is what we are made with); nothing else."""
+        return env_settings, init_settings
+
+
+class AgentSettings(BaseModel):
+    """One entry of the key `agents`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    command: Annotated[_Command, Field(description="a string or a list of words")]
+    environment: Annotated[dict[str, str], Field(description="a mapping of names to strings")] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the repository's configuration says."""
+
+    path: Path
+    """The file, whether it exists or not."""
+    epic: EpicSettings = field(default_factory=EpicSettings)
+    agents: Mapping[str, Profile] = field(default_factory=dict[str, Profile])
+
+    @property
+    def worktrees_dir(self) -> Path | None:
+        """Absolute; a relative one is meant from the repository's top."""
+        folder = self.epic.worktrees_dir
+        return None if folder is None else self.path.parents[1] / folder.expanduser()
+
+    def policy(
+        self,
+        strategy: Strategy | str | None = None,
+        slots: int | None = None,
+        agent: str | None = None,
+        checks: Sequence[tuple[str, ...]] = (),
+    ) -> Policy:
+        """The policy of a wave: the caller's wishes, else the file's values. `checks` come after the file's own.
+
+        Refuses (`bad_argument`, `strategy_unavailable`) what cannot be, never replaces it.
+        """
+        chosen = _strategy(strategy or self.epic.parallel_strategy)
+        if slots is not None and not 1 <= slots <= MAX_SLOTS:
+            why = f"{slots} slots cannot be had."
+            raise Refused(Code.BAD_ARGUMENT, why, f"Choose from 1 to {MAX_SLOTS}.")
+        if chosen is Strategy.SEQUENTIAL and slots is not None and slots > 1:
+            why = f"The strategy sequential runs one story at a time, so it has no {slots} slots."
+            raise Refused(Code.BAD_ARGUMENT, why, "Choose the strategy asyncio, or leave the slots out.")
+        return Policy(
+            strategy=chosen,
+            slots=1 if chosen is Strategy.SEQUENTIAL else slots or self.epic.max_parallel_stories,
+            fail_fast=self.epic.fail_fast,
+            conflict_detection=self.epic.conflict_detection,
+            attempts=self.epic.attempts,
+            attempt_timeout_s=self.epic.attempt_timeout_s,
+            stall_timeout_s=self.epic.stall_timeout_s,
+            check_timeout_s=self.epic.check_timeout_s,
+            agent=agent or self.epic.agent,
+            checks=tuple(dict.fromkeys((*self.epic.checks, *checks))),
+        )
+
+
+def _strategy(name: Strategy | str) -> Strategy:
+    try:
+        strategy = Strategy(name)
+    except ValueError as error:
+        raise Refused(Code.BAD_ARGUMENT, f"There is no strategy {name!r}.", f"Choose one of {_STRATEGIES}.") from error
+    if strategy is Strategy.AGENT_TEAMS:
+        raise Refused(
+            Code.STRATEGY_UNAVAILABLE,
+            "The strategy agent-teams (the editor's own sub-agents take stories) is not built yet.",
+            "Choose sequential, or asyncio for several local agents at once.",
+        )
+    return strategy
+
+
+def load_settings(top: Path) -> Settings:
+    """Read the configuration of the repository at `top`; without a file, the defaults. Refuses (`bad_config`)."""
+    path = top / CONFIG_FILE
+    document = read_mapping(path)
+    errors = _unknown("", document, ("epic", "agents")) + _unknown_variables()
+    section, agents = _section(document, "epic", errors), _section(document, "agents", errors)
+    epic = EpicSettings.model_construct()
+    try:
+        epic = EpicSettings(**section)
+    except ValidationError as error:
+        errors += _sentences(error, "epic.", EpicSettings)
+    except SettingsError as error:  # a variable that is no JSON
+        errors.append(f"{error} (of the variables {ENV_PREFIX}...)")
+    profiles: dict[str, Profile] = {}
+    for name, value in agents.items():
+        try:
+            agent = AgentSettings.model_validate(value)
+            profiles[name] = Profile(name, agent.command, agent.environment, note=f"Yours, from {path}.")
+        except ValidationError as error:
+            errors += _sentences(error, f"agents.{name}.", AgentSettings)
+    if errors:
+        why = f"{path} cannot be used: " + " ".join(f"({n}) {e}." for n, e in enumerate(errors, 1)).replace("?.", "?")
+        raise Refused(Code.BAD_CONFIG, why, "Correct what is named, or remove it for the default.")
+    return Settings(path, epic, profiles)
+
+
+def _section(document: Mapping[str, Any], key: str, errors: list[str]) -> dict[str, Any]:
+    value: object = document.get(key) or {}
+    if isinstance(value, dict):
+        return {str(name): entry for name, entry in cast("dict[object, Any]", value).items()}
+    errors.append(f"{key} is {shown(value)}; allowed: keys with values")
+    return {}
+
+
+def _unknown(prefix: str, names: Mapping[str, object], allowed: Sequence[str]) -> list[str]:
+    return [f"{prefix}{name} is no key{_nearest(name, allowed)}" for name in names if name not in allowed]
+
+
+def _unknown_variables() -> list[str]:
+    """A misspelt variable would do nothing, and nobody would know."""
+    fields = list(EpicSettings.model_fields)
+    found = [name for name in os.environ if name.upper().startswith(ENV_PREFIX)]
+    names = {name: name[len(ENV_PREFIX) :].lower() for name in found}
+    return [f"the variable {n} sets no key{_nearest(k, fields)}" for n, k in names.items() if k not in fields]
+
+
+def _nearest(name: str, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, allowed, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; allowed: {', '.join(allowed)}"
+
+
+def _sentences(error: ValidationError, prefix: str, model: type[BaseModel]) -> list[str]:
+    """One sentence an error: key, value, what is allowed."""
+    return [_sentence(dict(e), prefix, model) for e in error.errors(include_url=False)]
+
+
+def _sentence(error: Mapping[str, Any], prefix: str, model: type[BaseModel]) -> str:
+    first, *rest = [*error["loc"], ""]
+    name = str(first)
+    if not name:
+        return f"{prefix.rstrip('.')} is {shown(error['input'])}; allowed: keys with values"
+    if error["type"] == "extra_forbidden":
+        return _unknown(prefix, {name: None}, list(model.model_fields))[0]
+    allowed = model.model_fields[name].description
+    if error["type"] == "missing":
+        return f"{prefix}{name} is missing; allowed: {allowed}"
+    entry = f" entry {rest[0] + 1}" if rest and isinstance(rest[0], int) else ""
+    variable = f"{ENV_PREFIX}{name}".upper()
+    source = f" (from the variable {variable})" if variable in {n.upper() for n in os.environ} else ""
+    what = error["msg"].removeprefix("Value error, ").rstrip(".") if error["type"] == "value_error" else ""
+    return f"{prefix}{name}{entry} is {shown(error['input'])}{source}{f': {what}' if what else f'; allowed: {allowed}'}"

@@ -1,0 +1,166 @@
+"""Tools that change something: plan an epic, start a wave, cancel. Each parses, commands, replies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import anyio.to_thread
+from mcp.server.mcpserver import Context
+from pydantic import Field
+
+from mcp_server.adapters.formats.detect import Reading, read_epic, read_text
+from mcp_server.core.commands import CancelEpic, CancelStory
+from mcp_server.core.decide import epic_of
+from mcp_server.core.model import LIVE, SETTLED, Epic, Process, StoryId, StoryState
+from mcp_server.core.planning import plan
+from mcp_server.core.views import epic_state
+from mcp_server.errors import Code, Refused
+from mcp_server.server.host import Host
+from mcp_server.server.launch import Launch, adopt, launch
+from mcp_server.server.session import Session
+from mcp_server.server.wire import CancelReply, PlanReply, Stopped, UnusedText, WaveReply, cut
+from mcp_server.server.world import World
+
+STOP_S = 30.0
+"""How long cancel_epic waits for processes to be gone and work to be saved before it answers, in seconds."""
+
+
+async def plan_epic(
+    ctx: Context[Session],
+    epic_file: Annotated[
+        str | None, Field(description="Path of the epic: YAML, or Markdown as BMAD writes it.")
+    ] = None,
+    epic_text: Annotated[str | None, Field(description="The epic itself, instead of a file.")] = None,
+    redo: Annotated[bool, Field(description="Run stories that the file marks as done, too.")] = False,
+) -> PlanReply:
+    """Read and validate an epic and plan its DAG: waves, critical path, file conflicts, every error with its line.
+
+    Nothing starts. Plan an edited file again to take the changes; merged stories stay merged.
+    """
+    host = await ctx.request_context.lifespan_context.host()
+    reading = await _read(host.world, epic_file, epic_text)
+    planned = await anyio.to_thread.run_sync(lambda: plan(reading.draft, redo=redo))
+    async with host.engine() as engine:
+        adopt(engine, planned)
+    unused = [UnusedText(line=u.line, text=cut(u.text, 120), why=u.why) for u in reading.unused]
+    notices = [*reading.notes, *await host.world.repository.notices()]
+    return PlanReply.of(planned, unused, notices)
+
+
+async def _read(world: World, epic_file: str | None, epic_text: str | None) -> Reading:
+    if (epic_file is None) == (epic_text is None):
+        raise Refused(
+            Code.BAD_ARGUMENT,
+            "plan_epic takes either epic_file or epic_text.",
+            "Pass the path of a file, or its content, and not both.",
+        )
+    if epic_text is not None:
+        return await anyio.to_thread.run_sync(lambda: read_text(epic_text))
+    return await anyio.to_thread.run_sync(lambda: read_epic(world.start / Path(epic_file or "").expanduser()))
+
+
+async def start_wave(
+    ctx: Context[Session],
+    epic: Annotated[str, Field(description="Id that plan_epic returned.")],
+    through: Annotated[
+        Literal["ready", "all"] | int,
+        Field(description="'ready': stories that can start now; 'all': to the end; a number: up to that wave."),
+    ] = "ready",
+    strategy: Annotated[Literal["sequential", "asyncio", "agent-teams"] | None, Field()] = None,
+    slots: Annotated[int | None, Field(description="Agents at once, up to max_parallel_stories.", ge=1)] = None,
+    agent: Annotated[str | None, Field(description="claude, cursor, codex, gemini, or a command line.")] = None,
+    retry: Annotated[bool, Field(description="Also failed and cancelled stories, with new attempts.")] = False,
+) -> WaveReply:
+    """Start stories, each in its own git worktree with its own agent. Answers at once; the work goes on.
+
+    A story starts when its dependencies are merged and a slot and its files are free. Its result is rebased, checked on
+    the merged tree, and lands on the branch epicwave/<epic>. Follow it with story_status(wait_s=45).
+    """
+    host = await ctx.request_context.lifespan_context.host()
+    limit = host.world.settings().epic.max_parallel_stories
+    if slots is not None and slots > limit:
+        why = f"{slots} slots are more than max_parallel_stories, {limit}."
+        raise Refused(Code.BAD_ARGUMENT, why, "Ask for fewer, or have the user raise it in .epicwave/config.yaml.")
+    async with host.engine() as engine:
+        asked = Launch(epic, through, strategy, slots, agent, retry=retry)
+        event = await launch(host.world, engine, asked)
+        now = engine.ledger.epics[epic]
+        cursor = engine.ledger.seq
+    return _wave_reply(now, event.members, event.retried, cursor, list(await host.world.repository.notices()))
+
+
+def _wave_reply(
+    epic: Epic, members: tuple[StoryId, ...], retried: tuple[StoryId, ...], cursor: int, notices: list[str]
+) -> WaveReply:
+    wave = epic.wave
+    assert wave is not None, "a wave has just been started"  # noqa: S101
+    name = epic.spec.id
+    started = [m for m in members if epic.stories[m].state in LIVE]
+    if not (wave.policy.checks or epic.spec.checks):
+        notices = [*notices, "No checks are configured for the epic: what is merged is not proven by anything."]
+    return WaveReply(
+        epic=name,
+        wave=wave.number,
+        strategy=str(wave.policy.strategy),
+        slots=wave.policy.slots,
+        agent=wave.policy.agent,
+        started=started,
+        waiting=[m for m in members if m not in started],
+        retried=list(retried),
+        branch=f"epicwave/{name}",
+        base=epic.base or "",
+        notices=notices,
+        cursor=cursor,
+        next=f"story_status(epic={name!r}, since={cursor}, wait_s=45) returns at the next change.",
+    )
+
+
+async def cancel_epic(
+    ctx: Context[Session],
+    epic: Annotated[str, Field(description="Id that plan_epic returned.")],
+    story: Annotated[str | None, Field(description="Only this story, instead of the whole epic.")] = None,
+    reason: Annotated[str, Field(max_length=200)] = "cancelled by the lead",
+) -> CancelReply:
+    """Stop an epic, or one story: end its agents' processes, see that they are gone, save unfinished work on refs.
+
+    Merged stories stay merged. start_wave with retry=true goes on later.
+    """
+    host = await ctx.request_context.lifespan_context.host()
+    async with host.engine() as engine:
+        before = epic_of(engine.ledger, epic)
+        engine.handle(CancelEpic(epic, reason) if story is None else CancelStory(epic, story, reason))
+        await engine.wait_for(
+            lambda ledger: all(s.state is not StoryState.STOPPING for s in ledger.epics[epic].stories.values()),
+            STOP_S,
+        )
+        after, cursor = engine.ledger.epics[epic], engine.ledger.seq
+    return _cancel_reply(host, before, after, cursor)
+
+
+def _cancel_reply(host: Host, before: Epic, after: Epic, cursor: int) -> CancelReply:
+    stopped: list[Stopped] = []
+    never: list[str] = []
+    for story_id, story in after.stories.items():
+        was = before.stories[story_id]
+        if was.state in SETTLED or story.state is was.state:
+            continue
+        if was.state in LIVE or was.state is StoryState.MERGING:
+            ref = (
+                story.failure.saved_ref if story.failure is not None and story.failure.attempt == was.attempt else None
+            )
+            gone = was.process is None or not host.world.is_alive(Process(*was.process))
+            stopped.append(Stopped(story=story_id, state=str(story.state), processes_gone=gone, saved_ref=ref or ""))
+        else:
+            never.append(story_id)
+    return CancelReply(
+        epic=after.spec.id,
+        state=str(epic_state(after)),
+        stopped=stopped,
+        never_started=never,
+        still_stopping=[s.spec.id for s in after.stories.values() if s.state is StoryState.STOPPING],
+        merged=[s.spec.id for s in after.stories.values() if s.state is StoryState.MERGED],
+        branch=f"epicwave/{after.spec.id}",
+        cursor=cursor,
+        next="Saved work: `git log <saved_ref>`. To go on: start_wave with retry=true.",
+    )

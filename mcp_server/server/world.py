@@ -1,0 +1,102 @@
+"""The composition root: one repository, its settings, and the real adapter behind each port."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import anyio
+from platformdirs import user_state_path
+
+from mcp_server.adapters.agents.output import tail_of
+from mcp_server.adapters.agents.profiles import resolve
+from mcp_server.adapters.agents.runner import ProcessRunner
+from mcp_server.adapters.agents.tree import root_of
+from mcp_server.adapters.clock import SystemClock
+from mcp_server.adapters.git.integration import GitMerge
+from mcp_server.adapters.git.repository import Repository
+from mcp_server.adapters.git.worktrees import GitWorktrees
+from mcp_server.adapters.journal.sqlite import SqliteJournal
+from mcp_server.core.model import AttemptId, EpicId, Process, Story
+from mcp_server.ports import Ports
+from mcp_server.server.settings import Settings, load_settings
+
+TAIL_BYTES = 16_000
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a host needs to know of the machine and the repository."""
+
+    start: Path
+    """The folder that was named; relative paths in requests are read from here."""
+    repository: Repository
+    clock: SystemClock = field(default_factory=SystemClock)
+
+    @classmethod
+    async def open(cls, start: Path) -> Self:
+        """Find the repository. Changes nothing. Raises `Refused` for a folder that cannot be worked in."""
+        return cls(start, await Repository.open(start))
+
+    @property
+    def state_dir(self) -> Path:
+        """Journal, logs and lock, in the common git folder: every worktree sees the same, no checkout sees any."""
+        return self.repository.state_dir
+
+    @property
+    def journal_path(self) -> Path:
+        """The journal's file."""
+        return self.state_dir / "journal.db"
+
+    def settings(self) -> Settings:
+        """The configuration as it is now. Raises `Refused(bad_config)`."""
+        return load_settings(self.repository.top)
+
+    def worktrees_root(self, settings: Settings) -> Path:
+        """Where worktrees are made: outside the checkout, so that no tool of the user's walks into them."""
+        if settings.worktrees_dir is not None:
+            return settings.worktrees_dir
+        digest = hashlib.sha256(str(self.repository.common_dir).encode()).hexdigest()[:8]
+        name = self.repository.top.name[:24]
+        return user_state_path("epicwave", appauthor=False) / "worktrees" / f"{name}-{digest}"
+
+    def ports(self, journal: SqliteJournal) -> Ports:
+        """The world for one engine."""
+        settings = self.settings()
+        root = self.worktrees_root(settings)
+        return Ports(
+            clock=self.clock,
+            journal=journal,
+            worktrees=GitWorktrees(self.repository, root),
+            merge=GitMerge(self.repository, root),
+            runner=self._runner(settings),
+        )
+
+    def _runner(self, settings: Settings) -> ProcessRunner:
+        return ProcessRunner(self.state_dir / "logs", self.repository.common_dir, settings.agents)
+
+    def check_agents(self, names: Iterable[str]) -> None:
+        """Raises `Refused(unknown_agent)` for an agent that is not known or whose program is not installed."""
+        custom = self.settings().agents
+        for name in dict.fromkeys(names):
+            resolve(name, custom).check(self.repository.top)
+
+    def is_alive(self, process: Process) -> bool:
+        """True while this very process, by pid and start time, exists."""
+        return root_of(process) is not None
+
+    async def log_tail(self, epic: EpicId, story: Story) -> tuple[str, str]:
+        """Path and last lines of a story's latest log; empty when it has none yet."""
+        if story.attempt == 0:
+            return "", ""
+        runner = ProcessRunner(self.state_dir / "logs", self.repository.common_dir)
+        path = anyio.Path(runner.log_path(AttemptId(epic, story.spec.id, story.attempt)))
+        if not await path.exists():
+            return "", ""
+        async with await anyio.open_file(path, "rb") as log:
+            size = await log.seek(0, 2)
+            await log.seek(max(0, size - TAIL_BYTES))
+            return str(path), tail_of(await log.read())
