@@ -20,12 +20,13 @@ from rich.table import Table
 from mcp_server.adapters.agents.profiles import resolve
 from mcp_server.adapters.journal.sqlite import SqliteJournal
 from mcp_server.cli.run import Asked, run_epic
+from mcp_server.cli.terminal import open_console
 from mcp_server.core.metrics import Span, most_at_once, spans, wall_s
 
 EPIC = "textkit"
 CHECK = (sys.executable, "-B", "-m", "unittest", "-q")
 IDENTITY = ("-c", "user.name=epicwave demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false")
-BAR = 28
+BAR = 40
 """Characters of the time line."""
 
 
@@ -44,7 +45,7 @@ class Result:
 
 async def run_demo(keep: Path | None, slots: int) -> int:
     """Run it and say what happened; the result is the exit code: 0 when all of it is as it should be."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = open_console()
     if keep is not None:
         await anyio.Path(keep).mkdir(parents=True, exist_ok=False)
         return await _both(Path(await anyio.Path(keep).resolve()), slots, console)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mcp_server.adapters.formats.detect import Reading, read_epic
+from mcp_server.cli.terminal import count, open_console
 from mcp_server.core.planning import Plan
 from mcp_server.core.planning import plan as make_plan
 from mcp_server.server.wire import PlanReply, UnusedText, cut
@@ -23,7 +24,7 @@ def show_plan(path: Path, *, redo: bool, as_json: bool) -> None:
         unused = [UnusedText(line=u.line, text=u.text, why=u.why) for u in reading.unused]
         print(PlanReply.of(planned, unused, list(reading.notes)).model_dump_json(indent=2))  # noqa: T201 - its output
         return
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = open_console()
     _summary(console, planned)
     console.print(_table(planned))
     _details(console, planned, reading)
@@ -34,8 +35,8 @@ def _summary(console: Console, planned: Plan) -> None:
     done = sum(s.done for s in spec.stories)
     console.print(f"{spec.title}  (id {spec.id})")
     console.print(
-        f"{len(spec.stories)} stories{f', {done} already done' if done else ''}, {len(planned.waves)} waves, "
-        f"{sum(len(s.depends_on) for s in spec.stories)} dependencies"
+        f"{count(len(spec.stories), 'story')}{f' ({done} already done)' if done else ''}, "
+        f"{count(len(planned.waves), 'wave')}, {count(sum(len(s.depends_on) for s in spec.stories), 'dependency')}"
     )
     if planned.critical_path:
         useful = planned.work_minutes / planned.critical_minutes if planned.critical_minutes else 1.0

@@ -13,6 +13,7 @@ from rich.live import Live
 
 from mcp_server.adapters.formats.detect import read_epic
 from mcp_server.cli.show import change_line, epic_line, live_table, story_table
+from mcp_server.cli.terminal import open_console
 from mcp_server.core.commands import Through
 from mcp_server.core.model import Epic, EpicId, Ledger, StoryState
 from mcp_server.core.planning import Plan, plan
@@ -54,7 +55,7 @@ def _through(word: str) -> Through:
 
 async def run_epic(repo: Path, asked: Asked, console: Console | None = None) -> int:
     """Run it; the result is the exit code. Raises `Refused` before anything has changed."""
-    console = console or Console(soft_wrap=True, highlight=False, markup=False)
+    console = console or open_console()
     world = await World.open(repo)
     reading = read_epic(asked.epic_file)
     planned = plan(reading.draft, redo=asked.redo)

@@ -1,0 +1,25 @@
+"""The console that every command prints to."""
+
+from __future__ import annotations
+
+import os
+
+from rich.console import Console
+
+LOG_WIDTH = 120
+"""Columns where there is no terminal to ask: a CI log, a file, a pipe."""
+
+
+def open_console() -> Console:
+    """Plain text as it is written: no markup in titles, no colours where nobody sees them."""
+    plain = Console(soft_wrap=True, highlight=False, markup=False)
+    if not plain.is_terminal and "COLUMNS" not in os.environ:
+        plain.width = LOG_WIDTH
+    return plain
+
+
+def count(number: int, noun: str) -> str:
+    """`1 wave`, `2 waves`, `1 dependency`, `3 dependencies`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
