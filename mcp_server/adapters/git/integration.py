@@ -1,0 +1,144 @@
+"""The port `MergePort` on real git: rebase in a worktree of our own, move the branch by compare-and-set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+
+from mcp_server.adapters.git import trees
+from mcp_server.adapters.git.names import INTEGRATION_FOLDER, attempt_ref, base_ref, integration_branch
+from mcp_server.adapters.git.repository import Repository
+from mcp_server.core.model import AttemptId, EpicId, Sha
+from mcp_server.errors import Fault, FaultCause
+from mcp_server.ports import Conflicted, Landing
+
+DETAIL_CHARS = 6000
+"""Bound of the conflicted hunks that go into the next brief."""
+_UNFINISHED = {"rebase-merge": "rebase", "rebase-apply": "rebase", "MERGE_HEAD": "merge"}
+
+
+class GitMerge:
+    """The integration worktree of an epic is `<root>/<epic>/_integration`, detached; nothing of value is ever in it."""
+
+    def __init__(self, repository: Repository, root: Path) -> None:
+        self._repository = repository
+        self._git = repository.git
+        self._root = root.resolve()
+
+    async def tip(self, epic: EpicId) -> Sha:
+        """See `MergePort.tip`."""
+        branch = integration_branch(epic)
+        sha = await self._repository.resolve(f"refs/heads/{branch}")
+        if sha is None:
+            raise Fault(FaultCause.GIT, f"There is no branch {branch} any more.")
+        return sha
+
+    async def rebase(self, attempt: AttemptId, base: Sha, head: Sha) -> Landing | Conflicted:
+        """See `MergePort.rebase`.
+
+        Commits that the tip has already, under another sha too, are dropped. A branch that has merge commits is merged
+        and not rebased: flattening would drop what was settled in them.
+        """
+        tip = await self.tip(attempt.epic)
+        path = await self._ready(attempt.epic, tip)
+        if await self._repository.is_ancestor(head, tip):
+            return Landing(tip, tip, ())
+        merges = await self._git.read("rev-list", "--merges", "--max-count=1", f"{base}..{head}")
+        if merges.out:
+            step = ("merge", "--no-ff", "--no-edit", "--no-verify", "-m", f"Merge {attempt}", head)
+        else:
+            await self._checkout(path, head)
+            step = ("rebase", "--no-fork-point", "--no-verify", "--empty=drop", tip)
+        ended = await self._git.write(*step, at=path, ok=(0, 1, 128))
+        if ended.code:
+            conflict = await self._conflict(path, tip)
+            await self._ready(attempt.epic, tip)
+            if conflict:
+                return conflict
+            raise Fault(FaultCause.GIT, f"`git {step[0]}` of {attempt} ended with {ended.code}: {ended.err[-2000:]}")
+        landed = (await self._git.read("rev-parse", "HEAD", at=path)).text
+        return Landing(tip, landed, await self._repository.changed(tip, landed))
+
+    async def checkout(self, epic: EpicId) -> Path:
+        """See `MergePort.checkout`. Made at the tip when there is none."""
+        path = self._folder(epic)
+        return path if await self._repository.own(path) else await self._ready(epic, await self.tip(epic))
+
+    async def advance(self, epic: EpicId, onto: Sha, head: Sha) -> bool:
+        """See `MergePort.advance`. Moves forward only: Fault `git` when `head` does not descend from `onto`."""
+        branch = integration_branch(epic)
+        if await self.contains(epic, head):
+            return True
+        if not await self._repository.is_ancestor(onto, head):
+            raise Fault(FaultCause.GIT, f"{head} does not descend from {onto}.")
+        place = await self._repository.where_checked_out(branch)
+        if place is not None:
+            raise Fault(
+                FaultCause.BRANCH_CHECKED_OUT, f"{branch} is checked out in {place}; switch that to another branch."
+            )
+        ref = f"refs/heads/{branch}"
+        try:
+            await self._repository.change_refs(old={ref: onto}, new={ref: head}, why="merged")
+        except Fault:
+            if await self.tip(epic) == onto:
+                raise  # not a race that we lost
+            return await self.contains(epic, head)
+        return True
+
+    async def contains(self, epic: EpicId, sha: Sha) -> bool:
+        """See `MergePort.contains`. A commit that the repository does not have is contained nowhere."""
+        tip = await self.tip(epic)
+        return await self._repository.resolve(sha) is not None and await self._repository.is_ancestor(sha, tip)
+
+    async def forget(self, attempt: AttemptId) -> None:
+        """See `MergePort.forget`."""
+        old = await self._repository.refs(attempt_ref(attempt), base_ref(attempt))
+        await self._repository.change_refs(old=old, new=dict.fromkeys(old), why=f"landed {attempt}")
+
+    async def close(self, epic: EpicId) -> None:
+        """See `MergePort.close`."""
+        await trees.remove(self._repository, self._folder(epic), _reason(epic))
+
+    def _folder(self, epic: EpicId) -> Path:
+        return self._root / epic / INTEGRATION_FOLDER
+
+    async def _ready(self, epic: EpicId, tip: Sha) -> Path:
+        """The worktree, clean and at the tip, whatever a crash or a check left there. Ignored files stay."""
+        path = self._folder(epic)
+        if await self._repository.own(path):
+            try:
+                await self._clean(path, tip)
+            except Fault:
+                await self.close(epic)  # broken beyond cleaning; nothing of value is in it
+            else:
+                return path
+        else:
+            await self.close(epic)
+        await trees.add(self._repository, path, tip, _reason(epic), tip)
+        return path
+
+    async def _clean(self, path: Path, tip: Sha) -> None:
+        git_dir = (await self._git.read("rev-parse", "--absolute-git-dir", at=path)).path
+        await trees.clear_locks(git_dir)
+        for name, operation in _UNFINISHED.items():
+            if await anyio.Path(git_dir / name).exists():
+                await self._git.write(operation, "--quit", at=path)
+        await self._checkout(path, tip)
+        await self._git.write("clean", "-ffdq", at=path)
+
+    async def _checkout(self, path: Path, sha: Sha) -> None:
+        """Detached and by force: `reset --hard` would move a branch that a check may have switched to."""
+        await self._git.write("checkout", "--force", "--detach", "--quiet", sha, at=path)
+
+    async def _conflict(self, path: Path, tip: Sha) -> Conflicted | None:
+        """What the stopped rebase or merge stands on; None when it did not stop for a conflict."""
+        argv = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative")
+        paths = (await self._git.read(*argv, "--name-only", "--diff-filter=U", "-z", at=path)).names
+        hunks = (await self._git.read(*argv, at=path)).text
+        cut = hunks if len(hunks) <= DETAIL_CHARS else hunks[:DETAIL_CHARS] + "\n... (cut)"
+        return Conflicted(tip, tuple(sorted(set(paths))), cut) if paths else None
+
+
+def _reason(epic: EpicId) -> str:
+    return f"epicwave {epic} integration"

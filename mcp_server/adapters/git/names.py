@@ -1,0 +1,60 @@
+"""Where things are called what in the repository. Git allows no branch below another, hence the separate prefixes."""
+
+from __future__ import annotations
+
+import re
+
+from mcp_server.core.model import AttemptId, EpicId
+
+WORK = "refs/heads/epicwave-work/"
+BASES = "refs/epicwave/base/"
+RESCUED = "refs/epicwave/rescue/"
+INTEGRATION_FOLDER = "_integration"
+
+_FOLDER = re.compile(r"(?P<epic>[^/]+)/(?P<story>[^/]+)-(?P<number>[0-9]+)")
+
+
+def integration_branch(epic: EpicId) -> str:
+    """The branch that proven work lands on, without `refs/heads/`."""
+    return f"epicwave/{epic}"
+
+
+def attempt_branch(attempt: AttemptId) -> str:
+    """The branch that an attempt's agent commits to, without `refs/heads/`."""
+    return f"epicwave-work/{attempt}"
+
+
+def attempt_ref(attempt: AttemptId) -> str:
+    """The same branch, as a full ref."""
+    return f"{WORK}{attempt}"
+
+
+def base_ref(attempt: AttemptId) -> str:
+    """Holds the commit an attempt started from, as long as there is unsaved life in it."""
+    return f"{BASES}{attempt}"
+
+
+def rescue_ref(attempt: AttemptId) -> str:
+    """Holds what was saved of an attempt."""
+    return f"{RESCUED}{attempt}"
+
+
+def attempt_folder(attempt: AttemptId) -> str:
+    """Name of an attempt's worktree in its epic's folder: short, for the sake of Windows."""
+    return f"{attempt.story}-{attempt.number}"
+
+
+def attempt_of_ref(ref: str) -> AttemptId | None:
+    """The attempt that a ref below `WORK`, `BASES` or `RESCUED` belongs to; None for a ref that is not ours."""
+    for prefix in (WORK, BASES, RESCUED):
+        epic, _, rest = ref.removeprefix(prefix).partition("/")
+        story, _, number = rest.partition("/")
+        if ref.startswith(prefix) and story and number.isascii() and number.isdigit():
+            return AttemptId(epic, story, int(number))
+    return None
+
+
+def attempt_of_folder(*parts: str) -> AttemptId | None:
+    """The attempt that a path below the worktrees' root belongs to; None for one that is not ours."""
+    match = _FOLDER.fullmatch("/".join(parts))
+    return AttemptId(match["epic"], match["story"], int(match["number"])) if match else None

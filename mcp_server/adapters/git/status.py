@@ -1,0 +1,75 @@
+"""What is not committed in a worktree, and what a user should know about their checkout before a run. Read only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from mcp_server.adapters.git.command import Git
+
+UNFINISHED = ("rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
+"""Files and folders by which git remembers an operation that has not come to its end."""
+_FIELDS = {b"1": 8, b"u": 10, b"?": 1}
+"""Spaces before the path in a line of `git status --porcelain=v2`, by the kind of line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `git status` says of one worktree."""
+
+    changed: tuple[str, ...]
+    """Tracked paths that differ from HEAD, staged or not, sorted."""
+    untracked: tuple[str, ...]
+    unfinished: str | None
+    """The operation that has not come to its end: `rebase`, `merge`, `cherry-pick` or `revert`."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Everything that is not committed, sorted."""
+        return tuple(sorted({*self.changed, *self.untracked}))
+
+
+async def status(git: Git, folder: Path) -> Status:
+    """Untracked files inside a submodule are not counted: they are no work on this repository."""
+    argv = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=untracked")
+    answer = await git.read(*argv, at=folder)
+    found: dict[bytes, list[str]] = {b"1": [], b"u": [], b"?": []}
+    for line in answer.out.split(b"\0"):
+        kind = line[:1]
+        if kind in found:
+            found[kind].append(line.split(b" ", _FIELDS[kind])[-1].decode("utf-8", "replace"))
+    return Status(tuple(sorted(found[b"1"] + found[b"u"])), tuple(sorted(found[b"?"])), await _unfinished(git, folder))
+
+
+async def _unfinished(git: Git, folder: Path) -> str | None:
+    git_dir = anyio.Path((await git.read("rev-parse", "--absolute-git-dir", at=folder)).path)
+    for name in UNFINISHED:
+        if await (git_dir / name).exists():
+            return "rebase" if name.startswith("rebase") else name.removesuffix("_HEAD").lower().replace("_", "-")
+    return None
+
+
+async def notices(git: Git, top: Path) -> tuple[str, ...]:
+    """One sentence for each thing in the user's checkout that the run leaves alone."""
+    now = await status(git, top)
+    said: list[str] = []
+    if now.changed:
+        said.append(
+            f"{_files(now.changed)} in your checkout changed and not committed: left alone, and not part of the run."
+        )
+    if now.untracked:
+        said.append(f"{_files(now.untracked)} in your checkout untracked: left alone, and not part of the run.")
+    if now.unfinished:
+        said.append(f"A {now.unfinished} is in progress in your checkout: left alone; the run starts from HEAD.")
+    head = await git.read("symbolic-ref", "--quiet", "HEAD", at=top, ok=(0, 1))
+    if head.code:
+        said.append("HEAD is detached: the run starts from that commit.")
+    if await anyio.Path(top / ".gitmodules").exists():
+        said.append("The repository has submodules: they are not checked out in the worktrees of the run.")
+    return tuple(said)
+
+
+def _files(names: tuple[str, ...]) -> str:
+    return "1 file is" if len(names) == 1 else f"{len(names)} files are"

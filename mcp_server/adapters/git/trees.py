@@ -1,0 +1,81 @@
+"""Making and removing worktrees of our own. The only place that deletes folders."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from mcp_server.adapters.git.repository import Repository
+from mcp_server.core.model import Sha
+from mcp_server.errors import Fault, FaultCause
+
+
+async def add(repository: Repository, path: Path, what: str, reason: str, expected: Sha) -> None:
+    """Check out `what` (a branch, or a sha to be detached at) in a new worktree, locked for `reason`.
+
+    The branch exists already, so that git has no upstream to write into the user's config. Raises `Fault`, also when
+    HEAD is not `expected` afterwards.
+    """
+    await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
+    detach = ["--detach"] if what == expected else []
+    await repository.git.write("worktree", "add", *detach, "--lock", "--reason", reason, str(path), what)
+    head = await repository.resolve("HEAD", at=path)
+    if head != expected:
+        raise Fault(FaultCause.GIT, f"The new worktree {path} is at {head} and not at {expected}.")
+
+
+async def remove(repository: Repository, path: Path, reason: str) -> None:
+    """Remove a worktree and all that a crash can leave of one: folder, registration, half a registration.
+
+    The folder first, outside git's door: deleting a big one takes seconds, and several go side by side.
+    """
+    await anyio.to_thread.run_sync(_delete, path)
+    if any(tree.path == path for tree in await repository.trees()):
+        await repository.git.write("worktree", "unlock", str(path), ok=(0, 128))  # 128: it was not locked
+        await repository.git.write("worktree", "remove", "--force", str(path))
+    await anyio.to_thread.run_sync(_sweep, repository.common_dir, path, reason)
+
+
+async def clear_locks(git_dir: Path) -> None:
+    """Remove the lock files that a killed git left in the private folder of a worktree of ours."""
+    for lock in [lock async for lock in anyio.Path(git_dir).glob("*.lock")]:
+        await lock.unlink(missing_ok=True)
+
+
+def _delete(path: Path) -> None:
+    """A folder and all below it, the read-only parts too; never what a link points to."""
+    try:
+        if path.is_symlink():
+            path.unlink()
+        elif path.exists():
+            try:
+                shutil.rmtree(path)
+            except PermissionError:
+                _make_writable(path)
+                shutil.rmtree(path)
+    except OSError as error:
+        raise Fault(FaultCause.DISK, f"The worktree {path} could not be removed: {error}") from error
+
+
+def _make_writable(top: Path) -> None:
+    """So that a module cache without write permission can be deleted; on Windows that goes for files too."""
+    top.chmod(0o700)
+    for path in top.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o700)
+
+
+def _sweep(common_dir: Path, path: Path, reason: str) -> None:
+    """What `worktree add` leaves when it is killed between its first files; git neither lists nor prunes it."""
+    for half in common_dir.glob(f"worktrees/{path.name}*"):
+        lock = half / "locked"
+        if not (half / "gitdir").exists() and lock.is_file() and lock.read_text("utf-8", "replace").strip() == reason:
+            shutil.rmtree(half)
+    if path.parent.is_dir() and not any(path.parent.iterdir()):
+        try:
+            path.parent.rmdir()
+        except OSError:
+            return  # another attempt of the epic has just moved in

@@ -1,0 +1,182 @@
+"""One repository to test both git ports against, real or fake, with the hands of agents and users."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Protocol
+
+from mcp_server.adapters.git.integration import GitMerge
+from mcp_server.adapters.git.repository import Repository
+from mcp_server.adapters.git.worktrees import GitWorktrees
+from mcp_server.core.model import AttemptId, Sha
+from mcp_server.ports import Done, Landing, MergePort, Worktrees
+from mcp_server.testing.fake_git import FakeGit, FakeMerge, FakeWorktrees
+
+START = {"a.txt": "a\n", "b.txt": "b\n", "dir/c.txt": "c\n"}
+
+
+def git(at: Path, *argv: str) -> str:
+    """Run git as a user would, in a folder; fails loudly."""
+    return git_bytes(at, *argv).decode()
+
+
+def git_bytes(at: Path, *argv: str) -> bytes:
+    """The same, for what is no text."""
+    return subprocess.run(["git", *argv], cwd=at, check=True, capture_output=True).stdout
+
+
+def new_repository(top: Path, *, identity: bool = True) -> Sha:
+    """A repository with `START` as its first commit."""
+    top.mkdir(parents=True)
+    git(top, "init", "-q", "-b", "main")
+    if identity:
+        git(top, "config", "user.name", "Ann")
+        git(top, "config", "user.email", "ann@example.org")
+    for name, content in START.items():
+        (top / name).parent.mkdir(exist_ok=True)
+        (top / name).write_text(content, "utf-8", newline="")
+    git(top, "add", "-A")
+    git(top, "-c", "user.name=Ann", "-c", "user.email=ann@example.org", "commit", "-q", "-m", "first")
+    return git(top, "rev-parse", "HEAD").strip()
+
+
+class World(Protocol):
+    """What both kinds of world can do."""
+
+    worktrees: Worktrees
+    merge: MergePort
+    first: Sha
+
+    async def start_epic(self, epic: str) -> None: ...
+    async def crashed(self, attempt: AttemptId, base: Sha) -> Path: ...
+    def restart(self) -> None: ...
+    def write(self, path: Path, name: str, content: str) -> None: ...
+    def delete(self, path: Path, name: str) -> None: ...
+    def commit(self, path: Path) -> Sha: ...
+    def check_out(self, path: Path, sha: Sha, branch: str | None = None) -> None: ...
+    def files(self, rev: Sha) -> dict[str, str]: ...
+    def sha(self, ref: str) -> Sha | None: ...
+    def there(self, path: Path) -> bool: ...
+    def user_switches_to(self, branch: str) -> None: ...
+
+
+class FakeWorld:
+    """The fake, behind the same hands."""
+
+    def __init__(self) -> None:
+        self.git = FakeGit()
+        self.first = self.git.record(START)
+        self.restart()
+
+    def restart(self) -> None:
+        self.worktrees: Worktrees = FakeWorktrees(self.git)
+        self.merge: MergePort = FakeMerge(self.git)
+
+    async def start_epic(self, epic: str) -> None:
+        self.git.start_epic(epic, self.first)
+
+    async def crashed(self, attempt: AttemptId, base: Sha) -> Path:
+        return FakeWorktrees(self.git)._make(attempt, base)  # pyright: ignore[reportPrivateUsage] - a kill skips the rest
+
+    def write(self, path: Path, name: str, content: str) -> None:
+        self.git.write(path, name, content)
+
+    def delete(self, path: Path, name: str) -> None:
+        self.git.delete(path, name)
+
+    def commit(self, path: Path) -> Sha:
+        return self.git.commit(path)
+
+    def check_out(self, path: Path, sha: Sha, branch: str | None = None) -> None:
+        self.git.check_out(path, sha, f"refs/heads/{branch}" if branch else None)
+
+    def files(self, rev: Sha) -> dict[str, str]:
+        return dict(self.git.commits[self.git.refs.get(rev, rev)].files)
+
+    def sha(self, ref: str) -> Sha | None:
+        return self.git.refs.get(ref)
+
+    def there(self, path: Path) -> bool:
+        return path in self.git.desks
+
+    def user_switches_to(self, branch: str) -> None:
+        self.git.user_branch = branch
+
+
+class RealWorld:
+    """A real repository below a temporary folder."""
+
+    def __init__(self, folder: Path, repository: Repository, first: Sha) -> None:
+        self.root = folder / "trees"
+        self.repository = repository
+        self.top = repository.top
+        self.first = first
+        self.restart()
+
+    @classmethod
+    async def make(cls, folder: Path) -> RealWorld:
+        first = new_repository(folder / "repo")
+        return cls(folder, await Repository.open(folder / "repo"), first)
+
+    def restart(self) -> None:
+        self.worktrees: Worktrees = GitWorktrees(self.repository, self.root)
+        self.merge: MergePort = GitMerge(self.repository, self.root)
+
+    async def start_epic(self, epic: str) -> None:
+        await self.repository.create_branch(f"epicwave/{epic}", self.first)
+
+    async def crashed(self, attempt: AttemptId, base: Sha) -> Path:
+        ports = GitWorktrees(self.repository, self.root)
+        return await ports._make(attempt, base)  # pyright: ignore[reportPrivateUsage] - a kill skips the rest
+
+    def write(self, path: Path, name: str, content: str) -> None:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(content, "utf-8", newline="")
+
+    def delete(self, path: Path, name: str) -> None:
+        (path / name).unlink()
+
+    def commit(self, path: Path) -> Sha:
+        git(path, "add", "-A")
+        git(path, "commit", "-q", "-m", "work")
+        return git(path, "rev-parse", "HEAD").strip()
+
+    def check_out(self, path: Path, sha: Sha, branch: str | None = None) -> None:
+        git(path, "checkout", "-q", "-f", *(["-b", branch] if branch else ["--detach"]), sha)
+
+    def files(self, rev: Sha) -> dict[str, str]:
+        names = git(self.top, "ls-tree", "-r", "-z", "--name-only", rev).split("\0")
+        return {name: git(self.top, "show", f"{rev}:{name}") for name in names if name}
+
+    def sha(self, ref: str) -> Sha | None:
+        return git(self.top, "for-each-ref", "--format=%(objectname)", ref).strip() or None
+
+    def there(self, path: Path) -> bool:
+        """The folder or a registration of it."""
+        return path.exists() or os.fspath(path) in git(self.top, "worktree", "list", "--porcelain")
+
+    def user_switches_to(self, branch: str) -> None:
+        git(self.top, "checkout", "-q", branch)
+
+
+async def worked(world: World, attempt: AttemptId, base: Sha, *changes: dict[str, str]) -> Sha:
+    """An attempt that commits each change and is done; its head."""
+    async with world.worktrees.hold(attempt, base) as path:
+        for change in changes:
+            for name, content in change.items():
+                world.write(path, name, content)
+            world.commit(path)
+        outcome = await world.worktrees.inspect(attempt, base)
+        assert isinstance(outcome, Done), outcome
+        return outcome.head
+
+
+async def landed(world: World, attempt: AttemptId, base: Sha, *changes: dict[str, str]) -> Landing:
+    """An attempt that is done and merged."""
+    head = await worked(world, attempt, base, *changes)
+    landing = await world.merge.rebase(attempt, base, head)
+    assert isinstance(landing, Landing), landing
+    assert await world.merge.advance(attempt.epic, landing.onto, landing.head)
+    return landing
