@@ -16,8 +16,8 @@ from typing import Annotated, Any, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from mcp_server.adapters.agents import argv
 from mcp_server.adapters.agents.profiles import Profile
+from mcp_server.core import argv
 from mcp_server.core.model import Policy, Strategy
 from mcp_server.errors import Code, Refused
 from mcp_server.server.strict_yaml import read_mapping, shown

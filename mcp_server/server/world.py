@@ -76,7 +76,9 @@ class World:
         )
 
     def _runner(self, settings: Settings) -> ProcessRunner:
-        return ProcessRunner(self.state_dir / "logs", self.repository.common_dir, settings.agents)
+        return ProcessRunner(
+            self.state_dir / "logs", self.repository.common_dir, settings.agents, identity=self.repository.agent_env
+        )
 
     def check_agents(self, names: Iterable[str]) -> None:
         """Raises `Refused(unknown_agent)` for an agent that is not known or whose program is not installed."""

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mcp_server.adapters.formats.commands import argv
 from mcp_server.adapters.formats.labels import VALUES, Field, Label, heading_label, label_of
 from mcp_server.adapters.formats.lines import Kind, Line
 from mcp_server.adapters.formats.reading import UnusedLine
 from mcp_server.adapters.formats.values import dependencies, files, is_done, minutes, number
+from mcp_server.core.argv import split
 from mcp_server.core.draft import Mention, PlanError
 
 _STEP = re.compile(r"\W*(given|when|then|and|but)\b", re.IGNORECASE)
@@ -223,7 +223,7 @@ class _Reader:
 
     def _check(self, command: str, line: Line) -> None:
         try:
-            self.fields.checks.append(argv(command))
+            self.fields.checks.append(split(command))
         except ValueError as error:
             self.fields.errors.append(PlanError(line.number, "bad_command", f"checks: {error}."))
 

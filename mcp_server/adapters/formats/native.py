@@ -11,9 +11,9 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TypeVar
 
-from mcp_server.adapters.formats.commands import argv
 from mcp_server.adapters.formats.reading import SHAPES, Reading, unreadable
 from mcp_server.adapters.formats.yaml_nodes import Map, Node, Scalar, Seq, compose
+from mcp_server.core.argv import split
 from mcp_server.core.draft import DraftStory, EpicDraft, Mention, PlanError
 
 FORMAT = "epicwave-yaml"
@@ -187,7 +187,7 @@ class _Reader:
         for item in node.items:
             if isinstance(item, Scalar):
                 try:
-                    found.append(argv(item.text))
+                    found.append(split(item.text))
                 except ValueError as error:
                     self._error(item.line, f"`{key}`: {error}.", "bad_command")
             elif isinstance(item, Seq) and item.items and all(isinstance(word, Scalar) for word in item.items):

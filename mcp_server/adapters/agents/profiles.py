@@ -1,0 +1,159 @@
+"""Agents by name: how each command line program is run without a terminal, the brief on its standard input.
+
+All built-in commands print while they work (event streams instead of one final text): the stall limit needs it.
+A worktree's git folder lies outside the worktree, so a sandbox that only lets the worktree be written cannot commit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from mcp_server.core import argv as command_line
+from mcp_server.errors import Code, Refused
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+_SCRIPTED_FILE = Path(__file__).parents[2] / "testing" / "scripted_agent.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One way to run an agent. In its words `{brief}`, `{worktree}`, `{git_dir}` and `{story}` are filled in."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    note: str = ""
+    """What to know about it, and whether it was run or only read about."""
+    install: str = ""
+    """How to get the program."""
+    other_names: tuple[str, ...] = ()
+    """Names the program has elsewhere, tried when the first is not there."""
+
+    def argv(self, *, brief: Path, worktree: Path, git_dir: Path, story: str) -> tuple[str, ...]:
+        """The words to run. `git_dir` is the common one, which all worktrees share."""
+        values = {"{brief}": str(brief), "{worktree}": str(worktree), "{git_dir}": str(git_dir), "{story}": story}
+        return tuple(_filled(word, values) for word in self._found().command)
+
+    def check(self, top: Path | None = None) -> None:
+        """Refuse (`unknown_agent`) when the program is not there. A path is looked up from `top`, the repository."""
+        program = self._found().command[0]
+        path = Path(program).expanduser()
+        local = len(path.parts) > 1 and not path.is_absolute()
+        if local and (top is None or (top / path).exists()):
+            return
+        if not local and shutil.which(str(path)):
+            return
+        ready = ", ".join(available()) or "none"
+        raise Refused(
+            Code.UNKNOWN_AGENT,
+            f"The agent {self.name!r} needs the program {program!r}, which is not found.",
+            f"{self.install or 'Install it or correct its path'}. Or choose another agent; ready here: {ready}.",
+        )
+
+    def _found(self) -> Profile:
+        for name in (self.command[0], *self.other_names):
+            if shutil.which(name):
+                return replace(self, command=(name, *self.command[1:]))
+        return self
+
+
+def _filled(word: str, values: Mapping[str, str]) -> str:
+    for placeholder, value in values.items():
+        word = word.replace(placeholder, value)
+    return word
+
+
+def _by_name(*profiles: Profile) -> Mapping[str, Profile]:
+    return MappingProxyType({p.name: p for p in profiles})
+
+
+BUILT_IN = _by_name(
+    Profile(
+        "claude",
+        (
+            *("claude", "-p", "--output-format", "stream-json", "--verbose"),
+            *("--permission-mode", "acceptEdits", "--allowedTools", "Bash,Skill", "--strict-mcp-config"),
+        ),
+        note="Edits are accepted and Bash is allowed (acceptEdits alone denies it, and with it git). MCP servers are"
+        " left out, so that an agent does not start the epic again from inside. Its flags are those of 2.1.330.",
+        install="Install Claude Code ('npm install -g @anthropic-ai/claude-code') and log in once",
+    ),
+    Profile(
+        "cursor",
+        ("cursor-agent", "-p", "--force", "--trust", "--output-format", "stream-json"),
+        note="From the documentation only, never run here. Needs a login or CURSOR_API_KEY. --force runs commands"
+        " without asking.",
+        install="Install the Cursor CLI (see cursor.com/docs/cli) and log in once",
+        other_names=("agent",),
+    ),
+    Profile(
+        "codex",
+        ("codex", "exec", "--sandbox", "workspace-write", "--add-dir", "{git_dir}", "-"),
+        note="From the documentation only, never run here. The shared git folder is made writable so that it can"
+        " commit; several versions on Linux keep a worktree's git folder read-only all the same (openai/codex issue"
+        " 23661). If its stories end with uncommitted changes, define an agent of your own with"
+        " [codex, exec, --sandbox, danger-full-access, '-'].",
+        install="Install the Codex CLI ('npm install -g @openai/codex') and log in once",
+    ),
+    Profile(
+        "gemini",
+        (
+            *("gemini", "--approval-mode", "yolo", "--skip-trust", "--output-format", "stream-json"),
+            *("--prompt", "Carry out the brief above to its end."),
+        ),
+        note="From the documentation only, never run here. Without --skip-trust a new folder forces the approval mode"
+        " back to asking, which nobody could answer.",
+        install="Install the Gemini CLI ('npm install -g @google/gemini-cli') and log in once",
+    ),
+    Profile(
+        "opencode",
+        ("opencode", "run", "--auto", "--format", "json"),
+        note="From the documentation only, never run here. --auto approves what its configuration does not deny;"
+        " versions before it call that --dangerously-skip-permissions.",
+        install="Install opencode ('npm install -g opencode-ai') and log in once",
+    ),
+    Profile(
+        "scripted",
+        (sys.executable, "-I", str(_SCRIPTED_FILE)),
+        note="Ours, for demos and tests: makes a small real change in each file of the story and commits it, or does"
+        " what the JSON file in EPICWAVE_SCRIPT says. Run by the tests.",
+    ),
+)
+
+
+def available(custom: Mapping[str, Profile] = MappingProxyType({})) -> list[str]:
+    """Names of the profiles whose program is on this machine, the user's own first."""
+    found: list[str] = []
+    for name, profile in {**custom, **{n: p for n, p in BUILT_IN.items() if n not in custom}}.items():
+        if shutil.which(profile._found().command[0]):  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - our own class
+            found.append(name)
+    return found
+
+
+def resolve(name_or_command: str, custom: Mapping[str, Profile]) -> Profile:
+    """A profile of the user's, a built-in one, or any command line. Refuses (`unknown_agent`) what is none of them."""
+    name = name_or_command.strip()
+    if name in custom:
+        return custom[name]
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    try:
+        words = command_line.split(name)
+    except command_line.ShellSyntaxError as error:
+        raise Refused(Code.UNKNOWN_AGENT, error.why, error.remedy) from error
+    if len(words) == 1 and not shutil.which(words[0]) and len(Path(words[0]).parts) == 1:
+        names = [*custom, *(n for n in BUILT_IN if n not in custom)]
+        near = difflib.get_close_matches(name, names, n=1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        raise Refused(
+            Code.UNKNOWN_AGENT,
+            f"{name!r} is neither an agent profile nor a program on this machine.{meant}",
+            f"Choose one of {', '.join(names)}, or give a whole command line.",
+        )
+    return Profile(name, words, note="A command line as it was given.")

@@ -1,0 +1,155 @@
+"""The real `Runner`: agents by their profiles, checks by their argv, each with its log."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from mcp_server.adapters.agents import process as supervised
+from mcp_server.adapters.agents import profiles
+from mcp_server.adapters.agents.output import Output
+from mcp_server.adapters.agents.tree import end_group
+from mcp_server.core.model import CheckRun
+from mcp_server.errors import Fault, FaultCause, Refused
+from mcp_server.ports import Ended, ProcessEnd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from mcp_server.core.model import AttemptId, Process
+    from mcp_server.ports import AgentCall
+
+NOT_FOUND = 127
+UNSET = frozenset(
+    {
+        # A git hook or an alias that started us named its own repository; below us that would be the wrong one.
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_COMMON_DIR",
+        "GIT_DIR",
+        "GIT_INDEX_FILE",
+        "GIT_NAMESPACE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_QUARANTINE_PATH",
+        "GIT_PREFIX",
+        "GIT_WORK_TREE",
+        # Claude Code takes itself for nested, or for part of the session that started us. Its other CLAUDE_CODE_
+        # variables are the user's settings (provider, login, limits) and stay.
+        "CLAUDECODE",
+        "CLAUDE_CODE_ENTRYPOINT",
+        "CLAUDE_CODE_SESSION_ID",
+        "CLAUDE_CODE_SSE_PORT",
+        "CLAUDE_ENV_FILE",
+        "CLAUDE_PLUGIN_DATA",
+        "CLAUDE_PLUGIN_ROOT",
+        "CLAUDE_PROJECT_DIR",
+    }
+)
+"""What agents and checks do not inherit from us."""
+
+
+class ProcessRunner:
+    """Starts agents and checks. Stores where their logs go, the common git folder and the user's own profiles."""
+
+    def __init__(
+        self,
+        logs: Path,
+        git_dir: Path,
+        custom: Mapping[str, profiles.Profile] | None = None,
+        *,
+        identity: Mapping[str, str] | None = None,
+        grace_s: float = supervised.GRACE_S,
+        leashed: bool = supervised.POSIX,
+    ) -> None:
+        self._logs = logs
+        self._git_dir = git_dir
+        self._custom = dict(custom or {})
+        self._identity = dict(identity or {})
+        """Who commits, as git's variables; empty when the repository or the user says so already."""
+        self._grace_s = grace_s
+        self._leashed = leashed
+
+    def log_path(self, attempt: AttemptId) -> Path:
+        """The log of the attempt's agent."""
+        return self._logs / attempt.epic / attempt.story / f"attempt-{attempt.number}.log"
+
+    def checks_log_path(self, attempt: AttemptId) -> Path:
+        """The log of all checks of the attempt's result."""
+        return self.log_path(attempt).with_suffix(".checks.log")
+
+    def brief_path(self, attempt: AttemptId) -> Path:
+        """The brief that the attempt's agent got."""
+        return self.log_path(attempt).with_suffix(".brief.md")
+
+    async def run_agent(self, call: AgentCall, claimed: Callable[[Process], None]) -> ProcessEnd:
+        """See `Runner`. Raises `Fault(spawn)`, and `Fault(disk)` when log or brief cannot be written."""
+        profile = _profile(call.profile, self._custom)
+        brief = self.brief_path(call.attempt)
+        argv = profile.argv(brief=brief, worktree=call.worktree, git_dir=self._git_dir, story=call.attempt.story)
+        with Output(self.log_path(call.attempt)) as output:
+            _write(brief, call.brief)
+            output.note(f"{call.attempt}: {' '.join(argv)}")
+            environment = _environment(
+                {**self._identity, **profile.environment},
+                EPICWAVE_BRIEF=str(brief),
+                EPICWAVE_EPIC=call.attempt.epic,
+                EPICWAVE_STORY=call.attempt.story,
+                EPICWAVE_ATTEMPT=str(call.attempt.number),
+            )
+            command = supervised.Command(argv, call.worktree, environment, stdin=brief)
+            limits = supervised.Limits(call.timeout_s, call.stall_s, self._grace_s)
+            ending = await supervised.run(command, limits, output, claimed, leashed=self._leashed)
+            output.end(_words(ending))
+            return ProcessEnd(ending.how, ending.exit_code, ending.seconds, output.tail())
+
+    async def run_check(self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float) -> CheckRun:
+        """See `Runner`. Raises `Fault(disk)` when the folder is not there or the log cannot be written."""
+        _require_folder(cwd, command[0])
+        # A .pyc is trusted by size and second of its source: one left by the last check could hide the new code.
+        environment = _environment({"PYTHONDONTWRITEBYTECODE": "1"})
+        with Output(self.checks_log_path(attempt)) as output:
+            output.note(f"{attempt}: {' '.join(command)}")
+            argv = supervised.Command(tuple(command), cwd, environment)
+            limits = supervised.Limits(timeout_s, grace_s=self._grace_s)
+            try:
+                ending = await supervised.run(argv, limits, output, lambda _: None, leashed=self._leashed)
+            except Fault as fault:
+                if fault.cause is not FaultCause.SPAWN:
+                    raise
+                output.end(fault.detail)
+                return CheckRun(tuple(command), NOT_FOUND, 0.0, fault.detail)
+            output.end(_words(ending))
+            return CheckRun(tuple(command), ending.exit_code, ending.seconds, output.tail())
+
+    async def end_leftover(self, process: Process) -> None:
+        """See `Runner`. Never touches a process that only has the same pid."""
+        await end_group(process.pid, process.started_s, self._grace_s)
+
+
+def _profile(name: str, custom: Mapping[str, profiles.Profile]) -> profiles.Profile:
+    try:
+        return profiles.resolve(name, custom)
+    except Refused as refused:  # it was checked when the wave began; the configuration has changed since
+        raise Fault(FaultCause.SPAWN, f"{refused.why} {refused.remedy}") from refused
+
+
+def _require_folder(cwd: Path, program: str) -> None:
+    if not cwd.is_dir():
+        raise Fault(FaultCause.DISK, f"There is no folder {cwd} to run {program!r} in.")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+    except OSError as error:
+        raise Fault(FaultCause.DISK, f"The brief {path} cannot be written: {error}") from error
+
+
+def _environment(more: Mapping[str, str], **own: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in UNSET}
+    return {**kept, **more, **own}
+
+
+def _words(ending: supervised.Ending) -> str:
+    how = f"exit code {ending.exit_code}" if ending.how is Ended.EXITED else f"ended by us: {ending.how}"
+    return f"{how} after {ending.seconds:.1f} s"

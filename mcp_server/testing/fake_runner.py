@@ -1,0 +1,139 @@
+"""Agents and checks that take virtual time: each attempt is scripted, and who ran when is kept from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+from mcp_server.core.model import AttemptId, CheckRun, Process, StoryId
+from mcp_server.errors import Fault, FaultCause
+from mcp_server.ports import AgentCall, Ended, ProcessEnd
+
+Judge = Callable[[AttemptId, tuple[str, ...], Path], int | None]
+"""A check's exit code for what lies in the folder; None for a check that never ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """What one attempt's agent does. It prints all the time unless it hangs."""
+
+    seconds: float = 60.0
+    exit_code: int = 0
+    tail: str = ""
+    act: Callable[[AgentCall], None] | None = None
+    """Its work on the worktree, done at the end of its time."""
+    hang: bool = False
+    """Falls silent at the end of its time instead of ending."""
+    fault: str | None = None
+    """Reason why it cannot be started."""
+    dies_in_s: float = 0.0
+    """Time it takes to die when told to; it is alive until then."""
+
+
+@dataclass(slots=True)
+class Span:
+    """One run as an observer saw it; `until_s` is None while it is alive."""
+
+    attempt: AttemptId
+    process: Process
+    from_s: float
+    until_s: float | None = None
+    how: Ended | None = None
+    """None when it was alive or cancelled."""
+
+
+def passes(_attempt: AttemptId, _command: tuple[str, ...], _cwd: Path) -> int | None:
+    """The judge that lets everything pass."""
+    return 0
+
+
+@dataclass(slots=True)
+class FakeRunner:
+    """Stores the script, by story and attempt or by story alone, and every span."""
+
+    plays: Mapping[tuple[StoryId, int] | StoryId, Play] = field(
+        default_factory=dict[tuple[StoryId, int] | StoryId, Play]
+    )
+    default: Play = field(default_factory=Play)
+    judge: Judge = passes
+    check_s: float = 1.0
+    spans: list[Span] = field(default_factory=list[Span])
+    calls: list[AgentCall] = field(default_factory=list[AgentCall])
+    checks: list[tuple[AttemptId, CheckRun]] = field(default_factory=list[tuple[AttemptId, CheckRun]])
+    leftovers: list[Process] = field(default_factory=list[Process])
+    """What `end_leftover` was called with."""
+
+    async def run_agent(self, call: AgentCall, claimed: Callable[[Process], None]) -> ProcessEnd:
+        """See `Runner`."""
+        self.calls.append(call)
+        play = self.play_of(call.attempt)
+        if play.fault is not None:
+            raise Fault(FaultCause.SPAWN, play.fault)
+        now_s = anyio.current_time()
+        span = Span(call.attempt, Process(1000 + len(self.spans), now_s), now_s)
+        self.spans.append(span)
+        try:
+            claimed(span.process)
+            how = span.how = await self._perform(play, call)
+        finally:
+            with anyio.CancelScope(shield=True):
+                if span.how is not Ended.EXITED:
+                    await anyio.sleep(play.dies_in_s)
+            span.until_s = anyio.current_time()
+        code = play.exit_code if how is Ended.EXITED else None
+        return ProcessEnd(how, code, span.until_s - span.from_s, play.tail)
+
+    async def _perform(self, play: Play, call: AgentCall) -> Ended:
+        silent_s = play.seconds + call.stall_s if play.hang else float("inf")
+        with anyio.move_on_after(min(call.timeout_s, silent_s)):
+            await anyio.sleep(play.seconds)
+            if play.act is not None:
+                play.act(call)
+            if not play.hang:
+                return Ended.EXITED
+            await anyio.sleep_forever()
+        return Ended.STALL if silent_s < call.timeout_s else Ended.TIMEOUT
+
+    async def run_check(self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float) -> CheckRun:
+        """See `Runner`."""
+        argv, began_s = tuple(command), anyio.current_time()
+        code: int | None = None
+        with anyio.move_on_after(timeout_s):
+            await anyio.sleep(self.check_s)
+            code = self.judge(attempt, argv, cwd)
+            if code is None:
+                await anyio.sleep_forever()
+        check = CheckRun(argv, code, anyio.current_time() - began_s, "" if code == 0 else f"{argv[0]}: {code}")
+        self.checks.append((attempt, check))
+        return check
+
+    async def end_leftover(self, process: Process) -> None:
+        """See `Runner`."""
+        self.leftovers.append(process)
+        await anyio.lowlevel.checkpoint()
+
+    def play_of(self, attempt: AttemptId) -> Play:
+        """What the attempt's agent does: the entry for story and number, for the story, or the default."""
+        return self.plays.get((attempt.story, attempt.number)) or self.plays.get(attempt.story) or self.default
+
+    def alive(self) -> list[AttemptId]:
+        """Attempts whose agent is alive now."""
+        return [span.attempt for span in self.spans if span.until_s is None]
+
+    def peak(self) -> int:
+        """The most agents that were ever alive at one moment."""
+        return max((sum(_covers(other, span.from_s) for other in self.spans) for span in self.spans), default=0)
+
+    def overlapped(self, one: StoryId, other: StoryId) -> bool:
+        """True when any attempts of the two stories were alive together."""
+        mine = [s for s in self.spans if s.attempt.story == one]
+        theirs = [s for s in self.spans if s.attempt.story == other]
+        return any(_covers(a, b.from_s) or _covers(b, a.from_s) for a in mine for b in theirs)
+
+
+def _covers(span: Span, moment_s: float) -> bool:
+    """A span begins when it begins and is over when it ends."""
+    return span.from_s <= moment_s and (span.until_s is None or moment_s < span.until_s)

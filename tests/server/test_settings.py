@@ -1,0 +1,215 @@
+"""`.epicwave/config.yaml`: the defaults, what it takes, and how it refuses."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mcp_server.core.model import Policy, Strategy
+from mcp_server.errors import Code, Refused
+from mcp_server.server.settings import Settings, load_settings
+
+
+def load(top: Path, text: str | bytes) -> Settings:
+    path = top / ".epicwave" / "config.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load_settings(top)
+
+
+def refusal(top: Path, text: str | bytes) -> str:
+    with pytest.raises(Refused) as caught:
+        load(top, text)
+    assert caught.value.code is Code.BAD_CONFIG
+    return caught.value.why
+
+
+def test_without_a_file_the_defaults_are_the_documented_ones(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path)
+    assert settings.epic.model_dump() == {
+        "max_parallel_stories": 3,
+        "parallel_strategy": "sequential",
+        "fail_fast": True,
+        "conflict_detection": True,
+        "attempts": 2,
+        "attempt_timeout_s": 1800.0,
+        "stall_timeout_s": 600.0,
+        "check_timeout_s": 600.0,
+        "agent": "claude",
+        "checks": (),
+        "worktrees_dir": None,
+    }
+    assert settings.agents == {}
+    assert settings.policy() == Policy()
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "epic:\n", "epic:\nagents:\n", b"\xef\xbb\xbfepic: {}\n"])
+def test_an_empty_file_means_the_defaults(tmp_path: Path, text: str | bytes) -> None:
+    assert load(tmp_path, text).policy() == Policy()
+
+
+def test_every_key_is_taken(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        """\
+epic:
+  max_parallel_stories: 5
+  parallel_strategy: "asyncio"
+  fail_fast: false
+  conflict_detection: no
+  attempts: 4
+  attempt_timeout_s: 60
+  stall_timeout_s: 1.5
+  check_timeout_s: 30
+  agent: mine
+  checks: ["pytest -q 'a b'", [sh, -c, "a && b", 5]]
+  worktrees_dir: ../trees
+agents:
+  mine: {command: tool --at {worktree}, environment: {A: b}}
+""".replace("tool --at {worktree}", '"tool --at {worktree}"'),
+    )
+    assert settings.policy(checks=[("ruff",), ("pytest", "-q", "a b")]) == Policy(
+        strategy=Strategy.ASYNCIO,
+        slots=5,
+        fail_fast=False,
+        conflict_detection=False,
+        attempts=4,
+        attempt_timeout_s=60,
+        stall_timeout_s=1.5,
+        check_timeout_s=30,
+        agent="mine",
+        checks=(("pytest", "-q", "a b"), ("sh", "-c", "a && b", "5"), ("ruff",)),
+    )
+    assert settings.worktrees_dir == tmp_path / "../trees"
+    mine = settings.agents["mine"]
+    assert (mine.command, mine.environment) == (("tool", "--at", "{worktree}"), {"A": "b"})
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("max_parallel_storys: 3", "epic.max_parallel_storys is no key; did you mean max_parallel_stories?"),
+        ("zzz: 3", "epic.zzz is no key; allowed: max_parallel_stories, parallel_strategy, fail_fast"),
+        ("max_parallel_stories: 0", "epic.max_parallel_stories is 0; allowed: a whole number from 1 to 64"),
+        ("max_parallel_stories: 65", "is 65; allowed: a whole number from 1 to 64"),
+        ("max_parallel_stories: many", "is 'many'; allowed: a whole number from 1 to 64"),
+        ("max_parallel_stories: true", "is True: it is a number, not yes or no"),
+        ("parallel_strategy: threads", "is 'threads'; allowed: sequential | asyncio | agent-teams"),
+        ("fail_fast: maybe", "epic.fail_fast is 'maybe'; allowed: true | false"),
+        ("attempts: 11", "epic.attempts is 11; allowed: a whole number from 1 to 10"),
+        ("attempt_timeout_s: 0", "epic.attempt_timeout_s is 0; allowed: seconds, more than 0"),
+        ("stall_timeout_s: .nan", "epic.stall_timeout_s is nan; allowed: seconds"),
+        ("check_timeout_s: .inf", "epic.check_timeout_s is inf; allowed: seconds"),
+        ("agent: ''", "epic.agent is ''; allowed: the name of an agent"),
+        ("checks: pytest", "epic.checks is 'pytest'; allowed: a list of commands"),
+        ("checks: [a, 'b && c']", "epic.checks entry 2 is 'b && c': 'b && c' uses the shell's '&&'"),
+        ("checks: [pytest, -q]", "epic.checks entry 2 is '-q': no program is called '-q'"),
+        ("checks: [[]]", "epic.checks entry 1 is []: a command is a string or a list of words"),
+    ],
+)
+def test_a_wrong_line_is_named_with_what_is_allowed(tmp_path: Path, line: str, words: str) -> None:
+    why = refusal(tmp_path, f"epic:\n  {line}\n")
+    assert words in why
+    assert str(tmp_path / ".epicwave" / "config.yaml") in why
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epics: {}", "epics is no key; did you mean epic?"),
+        ("epic: 3", "epic is 3; allowed: keys with values"),
+        ("agents: {a: 3}", "agents.a is 3; allowed: keys with values"),
+        ("agents: {a: {}}", "agents.a.command is missing; allowed: a string or a list of words"),
+        ("agents: {a: {command: x, env: {}}}", "agents.a.env is no key; allowed: command, environment"),
+        ("agents: {a: {command: 'x | y'}}", "agents.a.command is 'x | y': 'x | y' uses the shell's '|'"),
+        ("agents: {a: {command: x, environment: {A: 1}}}", "agents.a.environment is 1; allowed: a mapping"),
+        ("- epic", "holds ['epic'], not keys with values"),
+        ("epic:\n  attempts: [\n", "line 3"),
+        ("epic:\n  attempts: 2\n  attempts: 3\n", "line 3, column 3: 'attempts' is there twice"),
+        ("epic: !!python/object:os.system x", "line 1"),
+        (b"epic: \xff\xfe", "cannot be read"),
+        (b"#" * 1_000_001, "1000001 bytes"),
+        ("[" * 20_000, "cannot be read"),
+    ],
+)
+def test_a_file_that_is_not_right_is_refused(tmp_path: Path, text: str | bytes, words: str) -> None:
+    assert words in refusal(tmp_path, text)
+
+
+def test_all_errors_are_named_at_once(tmp_path: Path) -> None:
+    why = refusal(tmp_path, "epic: {attempts: 0, fail: 1}\nagents: {a: {}}\nother: 1\n")
+    assert [n for n in ("epic.attempts", "epic.fail", "agents.a.command", "other is no key") if n not in why] == []
+    assert re.findall(r"\(\d\)", why) == ["(1)", "(2)", "(3)", "(4)"]
+
+
+def test_the_other_spelling_of_the_file_is_not_silently_ignored(tmp_path: Path) -> None:
+    (tmp_path / ".epicwave").mkdir()
+    (tmp_path / ".epicwave" / "config.yml").touch()
+    with pytest.raises(Refused, match=r"Rename it to config\.yaml"):
+        load_settings(tmp_path)
+
+
+def test_a_variable_stands_above_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPICWAVE_EPIC__MAX_PARALLEL_STORIES", "7")
+    monkeypatch.setenv("EPICWAVE_EPIC__FAIL_FAST", "false")
+    monkeypatch.setenv("EPICWAVE_EPIC__CHECKS", '["pytest -q"]')
+    settings = load(tmp_path, "epic: {max_parallel_stories: 2, parallel_strategy: asyncio}")
+    policy = settings.policy()
+    assert (policy.slots, policy.fail_fast, policy.checks) == (7, False, (("pytest", "-q"),))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("ATTEMPTS", "many", "epic.attempts is 'many' (from the variable EPICWAVE_EPIC__ATTEMPTS)"),
+        ("ATTEMPT", "1", "EPICWAVE_EPIC__ATTEMPT sets no key; did you mean attempts?"),
+        ("CHECKS", "pytest", "EPICWAVE_EPIC__"),
+    ],
+)
+def test_a_wrong_variable_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(f"EPICWAVE_EPIC__{name}", value)
+    assert words in refusal(tmp_path, "")
+
+
+def test_the_agents_own_variables_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("EPIC", "STORY", "ATTEMPT", "BRIEF", "LEASH", "SCRIPT", "CORPUS"):
+        monkeypatch.setenv(f"EPICWAVE_{name}", "E-1")
+    for name in ("AGENT", "CHECKS", "ATTEMPTS"):
+        monkeypatch.setenv(name, "not ours")
+    assert load_settings(tmp_path).policy() == Policy()
+
+
+def test_sequential_has_one_slot_whatever_the_file_says(tmp_path: Path) -> None:
+    settings = load(tmp_path, "epic: {max_parallel_stories: 9}")
+    assert settings.policy().slots == settings.policy("sequential", 1).slots == 1
+    assert settings.policy("asyncio").slots == 9
+    assert settings.policy("asyncio", 2).slots == 2
+
+
+@pytest.mark.parametrize(
+    ("strategy", "slots", "code", "words"),
+    [
+        (None, 2, Code.BAD_ARGUMENT, "Choose the strategy asyncio"),
+        ("asyncio", 0, Code.BAD_ARGUMENT, "from 1 to 64"),
+        ("asyncio", 65, Code.BAD_ARGUMENT, "from 1 to 64"),
+        ("threads", None, Code.BAD_ARGUMENT, r"Choose one of sequential \| asyncio \| agent-teams"),
+        ("agent-teams", None, Code.STRATEGY_UNAVAILABLE, "Choose sequential, or asyncio"),
+    ],
+)
+def test_a_policy_that_cannot_be_is_refused(
+    tmp_path: Path, strategy: str | None, slots: int | None, code: Code, words: str
+) -> None:
+    with pytest.raises(Refused, match=words) as caught:
+        load_settings(tmp_path).policy(strategy, slots)
+    assert caught.value.code is code
+
+
+def test_agent_teams_in_the_file_is_refused_only_when_it_would_be_used(tmp_path: Path) -> None:
+    settings = load(tmp_path, "epic: {parallel_strategy: agent-teams}")
+    assert settings.policy("asyncio").strategy is Strategy.ASYNCIO
+    with pytest.raises(Refused, match="strategy_unavailable"):
+        settings.policy()
