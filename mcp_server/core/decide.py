@@ -110,11 +110,12 @@ def _plan_epic(ledger: Ledger, command: PlanEpic, now_s: float) -> EpicPlanned:
     plan = command.plan
     before = ledger.epics.get(plan.spec.id)
     if before is not None:
-        if before.spec.source != plan.spec.source and not _same_stories(before, plan.spec.stories[0].id):
+        if not any(s.id in before.stories for s in plan.spec.stories):
             raise Refused(
                 Code.EPIC_EXISTS,
-                f"Epic {plan.spec.id!r} was planned from {before.spec.source}; this one comes from {plan.spec.source}.",
-                "Give this epic another `id:`, or move the old file's content here.",
+                f"Another epic {plan.spec.id!r} was planned here ({before.spec.title!r}, from {before.spec.source}), "
+                "and this one has none of its stories.",
+                "Give this epic another `id:`.",
             )
         if is_alive(before.wave) or _busy(before):
             raise Refused(
@@ -123,11 +124,6 @@ def _plan_epic(ledger: Ledger, command: PlanEpic, now_s: float) -> EpicPlanned:
                 "Wait with story_status(wait_s=45), or call cancel_epic, then plan again.",
             )
     return EpicPlanned(plan.spec, dict(plan.levels), dict(plan.ranks), now_s)
-
-
-def _same_stories(before: Epic, first: StoryId) -> bool:
-    """A file that was moved keeps its stories: the first one is known."""
-    return first in before.stories
 
 
 def _start_wave(ledger: Ledger, command: StartWave, now_s: float) -> WaveStarted | WaveWidened:

@@ -255,7 +255,8 @@ def _failed(epic: Epic, story: Story, event: AttemptFailed | MergeRefused) -> Ep
         return put(epic, story, merge_faults=faults, not_before_s=at_s + backoff_s(faults), failure=failure)
     running = epic.wave is not None and epic.wave.state is WaveState.RUNNING
     stopping = story.state is StoryState.STOPPING
-    left = story.attempt < story.budget
+    merge_faulted = isinstance(event, MergeRefused) and event.cause is Cause.FAULT
+    left = story.attempt < story.budget and not merge_faulted  # its work is done and saved: not paid for again
     if stopping:
         to = StoryState.CANCELLED if left else StoryState.FAILED
     elif left:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-MERGE_TRIES = 6
-"""Times a merge is tried when the world fails us (a checked-out branch, a full disk) before the story is failed."""
+MERGE_TRIES = 10
+"""Times a merge is tried when the world fails us (a checked-out branch, a full disk) before the story is failed.
+
+With `backoff_s` between them that is 8 minutes; its work is saved and no agent is started again for it."""
 
 
 def backoff_s(faults: int, *, first_s: float = 2.0, cap_s: float = 120.0) -> float:

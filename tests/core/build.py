@@ -1,0 +1,255 @@
+"""Short builders for the tests of the core: specs, plans, and `Life`, a history told through the engine's own doors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from mcp_server.core.commands import CancelEpic, CancelStory, Command, PlanEpic, StartWave, Through
+from mcp_server.core.decide import accept, decide
+from mcp_server.core.events import (
+    AttemptClaimed,
+    AttemptFailed,
+    AttemptStopped,
+    AttemptSucceeded,
+    BranchMerged,
+    Event,
+    Fact,
+    MergeProven,
+    MergeRefused,
+    Ticked,
+    WaveInterrupted,
+)
+from mcp_server.core.evolve import evolve
+from mcp_server.core.invariants import check
+from mcp_server.core.model import (
+    AttemptId,
+    Cause,
+    CheckRun,
+    Epic,
+    EpicSpec,
+    Ledger,
+    Policy,
+    Process,
+    Proven,
+    Story,
+    StorySpec,
+    Strategy,
+    Wave,
+)
+from mcp_server.core.planning import Plan
+from mcp_server.core.wanted import Integrate, RunAttempt, next_wake_s, wanted
+
+EPIC = "e"
+PARALLEL = Policy(strategy=Strategy.ASYNCIO, slots=2, agent="scripted")
+
+
+def story(name: str, *depends_on: str, files: str = "", **fields: Any) -> StorySpec:
+    """A story's spec; `files` are words."""
+    spec = StorySpec(id=name, title=f"Title of {name}", depends_on=depends_on, files=tuple(files.split()))
+    return replace(spec, **fields)
+
+
+def plan_of(*specs: StorySpec, epic: str = EPIC, **fields: Any) -> Plan:
+    """A plan as `planning.plan` would make it, dependencies first in `specs`; a story takes its minutes, else one."""
+    levels: dict[str, int] = {}
+    for spec in specs:
+        levels[spec.id] = 1 + max((levels[d] for d in spec.depends_on), default=0)
+    ranks: dict[str, float] = {}
+    for spec in reversed(specs):
+        behind = max((ranks[s.id] for s in specs if spec.id in s.depends_on), default=0.0)
+        ranks[spec.id] = (spec.minutes if spec.minutes is not None else 1.0) + behind
+    return Plan(
+        spec=replace(EpicSpec(id=epic, title=f"Epic {epic}", stories=specs), **fields),
+        levels=levels,
+        ranks=ranks,
+        waves=(),
+        critical_path=(),
+        critical_minutes=0.0,
+        work_minutes=0.0,
+        overlaps=(),
+        warnings=(),
+    )
+
+
+class Life:
+    """A ledger and the facts that made it. Stories are named `a`, or `f/a` in an epic other than `e`.
+
+    Every step passes `decide` or `accept`, is checked, and is recorded if the engine would record it.
+    """
+
+    def __init__(self, *specs: StorySpec) -> None:
+        self.ledger = Ledger()
+        self.log: list[Event] = []
+        if specs:
+            self.plan(*specs)
+
+    # --- commands
+
+    def command(self, command: Command) -> Event:
+        event = decide(self.ledger, command, self.now_s)
+        self.submit(event)
+        return event
+
+    def plan(self, *specs: StorySpec, epic: str = EPIC, **fields: Any) -> None:
+        self.command(PlanEpic(plan_of(*specs, epic=epic, **fields)))
+
+    def start(self, through: Through = "all", *, epic: str = EPIC, retry: bool = False, **policy: Any) -> None:
+        """Start or widen a wave: two slots side by side, unless `policy` says otherwise."""
+        wanted_policy = replace(PARALLEL, **policy)
+        self.command(StartWave(epic, through, wanted_policy, "base", named=bool(policy), retry=retry))
+
+    def cancel(self, name: str | None = None, *, epic: str = EPIC, reason: str = "changed my mind") -> None:
+        """Cancel a story, or the whole epic when none is named."""
+        if name is None:
+            self.command(CancelEpic(epic, reason))
+        else:
+            self.command(CancelStory(*_split(name), reason))
+
+    # --- facts
+
+    def claim(self, *names: str) -> None:
+        for name in names:
+            self.report(AttemptClaimed(self.attempt(name), Process(7, 1.5), "base", self.now_s))
+
+    def succeed(self, *names: str) -> None:
+        """The agents end well, claiming first if they have not yet."""
+        for name in names:
+            if str(self.of(name).state) == "offered":
+                self.claim(name)
+            self.report(AttemptSucceeded(self.attempt(name), "base", "head", ("x.py",), self.now_s))
+
+    def prove(self, name: str) -> None:
+        proven = Proven("tip", "proven", (CheckRun(("make", "test"), 0, 1.0),))
+        self.report(MergeProven(self.attempt(name), proven, ("x.py",), self.now_s))
+
+    def merge(self, *names: str) -> None:
+        """The branches land, succeeding first if they have not yet."""
+        for name in names:
+            if str(self.of(name).state) in {"offered", "running"}:
+                self.succeed(name)
+            self.report(BranchMerged(self.attempt(name), f"tip-{name}", ("x.py",), self.now_s))
+
+    def fail(self, name: str, cause: Cause = Cause.AGENT_FAILED, *, saved: str | None = None) -> None:
+        self.report(AttemptFailed(self.attempt(name), cause, "it broke.", "last line", saved, self.now_s))
+
+    def refuse(self, name: str, cause: Cause = Cause.CHECKS, *, saved: str | None = None) -> None:
+        self.report(MergeRefused(self.attempt(name), cause, "red.", "last line", saved, self.now_s))
+
+    def stopped(self, *names: str, saved: str | None = None) -> None:
+        for name in names:
+            self.report(AttemptStopped(self.attempt(name), saved, self.now_s))
+
+    def interrupt(self, *saved: tuple[str, str], epic: str = EPIC) -> None:
+        self.submit(WaveInterrupted(epic, saved, self.now_s))
+
+    def tick(self, seconds: float) -> None:
+        self.submit(Ticked(self.now_s + seconds))
+
+    def tick_to_wake(self) -> None:
+        """The alarm rings once."""
+        wake_s = next_wake_s(self.ledger)
+        assert wake_s is not None, "no alarm is set"
+        self.submit(Ticked(wake_s))
+
+    # --- the door
+
+    def report(self, fact: Fact) -> None:
+        """A fact that must still be current."""
+        assert accept(self.ledger, fact) is fact, f"{fact} comes too late: {self.states()}"
+        self.submit(fact)
+
+    def submit(self, event: Event) -> None:
+        after = evolve(self.ledger, event)
+        check(after)
+        same = after == replace(self.ledger, as_of_s=after.as_of_s, seq=after.seq)
+        if isinstance(event, Ticked) and same:
+            self.ledger = replace(self.ledger, as_of_s=after.as_of_s)
+            return
+        self.ledger = after
+        self.log.append(event)
+        assert self.ledger.seq == len(self.log), "every recorded fact is counted"
+
+    # --- looking
+
+    @property
+    def now_s(self) -> float:
+        return self.ledger.as_of_s
+
+    @property
+    def epic(self) -> Epic:
+        return self.ledger.epics[EPIC]
+
+    @property
+    def wave(self) -> Wave:
+        assert self.epic.wave is not None, "no wave was started"
+        return self.epic.wave
+
+    def of(self, name: str) -> Story:
+        epic, story_id = _split(name)
+        return self.ledger.epics[epic].stories[story_id]
+
+    def attempt(self, name: str) -> AttemptId:
+        return AttemptId(*_split(name), self.of(name).attempt)
+
+    def states(self, epic: str = EPIC) -> dict[str, str]:
+        return {i: str(s.state) for i, s in self.ledger.epics[epic].stories.items()}
+
+    def agents(self) -> list[str]:
+        """Names of the stories whose agents are wanted, sorted; those of another epic with its name."""
+        return sorted(_name(j.attempt) for j in wanted(self.ledger) if isinstance(j, RunAttempt))
+
+    def merges(self) -> list[str]:
+        """Names of the stories that are being merged, sorted."""
+        return sorted(_name(j.attempt) for j in wanted(self.ledger) if isinstance(j, Integrate))
+
+
+def replayed(log: list[Event]) -> Ledger:
+    """What the recorded facts make, from nothing."""
+    ledger = Ledger()
+    for event in log:
+        ledger = evolve(ledger, event)
+    return ledger
+
+
+def _split(name: str) -> tuple[str, str]:
+    epic, slash, story_id = name.partition("/")
+    return (epic, story_id) if slash else (EPIC, name)
+
+
+def _name(attempt: AttemptId) -> str:
+    return attempt.story if attempt.epic == EPIC else f"{attempt.epic}/{attempt.story}"
+
+
+# --- one story in each of its states ---------------------------------------------------------------------------------
+
+
+def _made(*steps: Callable[[Life], None]) -> Life:
+    life = Life(story("a"))
+    for step in steps:
+        step(life)
+    return life
+
+
+def _twice(step: Callable[[Life], None]) -> Callable[[Life], None]:
+    def again(life: Life) -> None:
+        step(life)
+        step(life)
+
+    return again
+
+
+IN_STATE: dict[str, Callable[[], Life]] = {
+    "pending": _made,
+    "queued": lambda: _made(Life.start, lambda life: life.fail("a", Cause.FAULT)),
+    "offered": lambda: _made(Life.start),
+    "running": lambda: _made(Life.start, lambda life: life.claim("a")),
+    "stopping": lambda: _made(Life.start, lambda life: life.claim("a"), lambda life: life.cancel("a")),
+    "stopping_merge": lambda: _made(Life.start, lambda life: life.succeed("a"), lambda life: life.cancel()),
+    "merging": lambda: _made(Life.start, lambda life: life.succeed("a")),
+    "merged": lambda: _made(Life.start, lambda life: life.merge("a")),
+    "failed": lambda: _made(Life.start, _twice(lambda life: life.fail("a"))),
+    "cancelled": lambda: _made(lambda life: life.cancel("a")),
+}
+"""For each state, how a life of the one story `a` comes to it."""

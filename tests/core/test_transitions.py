@@ -1,0 +1,231 @@
+"""Every fact in every state of a story, and every command: the whole table, and the fence around it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from mcp_server.core.decide import accept
+from mcp_server.core.events import (
+    AttemptClaimed,
+    AttemptFailed,
+    AttemptStopped,
+    AttemptSucceeded,
+    BranchMerged,
+    Fact,
+    MergeProven,
+    MergeRefused,
+)
+from mcp_server.core.model import AttemptId, Cause, Process, Proven, is_alive
+from mcp_server.errors import Code, Refused
+from tests.core.build import IN_STATE, Life, replayed, story
+
+
+def _facts(attempt: AttemptId, at_s: float = 1.0) -> dict[str, Fact]:
+    return {
+        "claimed": AttemptClaimed(attempt, Process(7, 1.5), "base", at_s),
+        "succeeded": AttemptSucceeded(attempt, "base", "head", ("x.py",), at_s),
+        "failed": AttemptFailed(attempt, Cause.AGENT_FAILED, "it broke.", "", None, at_s),
+        "faulted": AttemptFailed(attempt, Cause.FAULT, "no disk.", "", None, at_s),
+        "stopped": AttemptStopped(attempt, None, at_s),
+        "proven": MergeProven(attempt, Proven("tip", "head", ()), ("x.py",), at_s),
+        "merged": BranchMerged(attempt, "tip", ("x.py",), at_s),
+        "refused": MergeRefused(attempt, Cause.CONFLICT, "conflict.", "", None, at_s),
+        "merge_faulted": MergeRefused(attempt, Cause.FAULT, "no disk.", "", None, at_s),
+    }
+
+
+FACTS = tuple(_facts(AttemptId("e", "a", 1)))
+
+BECOMES = {
+    ("claimed", "offered"): "running",
+    ("succeeded", "running"): "merging",
+    ("failed", "offered"): "offered",  # at once again, as attempt 2
+    ("failed", "running"): "offered",
+    ("failed", "stopping"): "cancelled",
+    ("faulted", "offered"): "queued",  # for a while
+    ("faulted", "running"): "queued",
+    ("faulted", "stopping"): "cancelled",
+    ("stopped", "stopping"): "cancelled",
+    ("proven", "merging"): "merging",
+    ("merged", "merging"): "merged",
+    ("stopped", "stopping_merge"): "cancelled",
+    ("merged", "stopping_merge"): "merged",  # git had moved before the stop came
+    ("refused", "merging"): "offered",
+    ("merge_faulted", "merging"): "merging",
+}
+"""All that can happen to a story by a fact; every other pair comes too late and changes nothing."""
+
+
+@pytest.mark.parametrize(("fact", "before"), BECOMES)
+def test_a_current_fact_brings_the_story_into_its_next_state(fact: str, before: str) -> None:
+    life = IN_STATE[before]()
+    life.report(_facts(life.attempt("a"))[fact])
+    assert life.states() == {"a": BECOMES[fact, before]}
+    assert replayed(life.log) == life.ledger
+
+
+@pytest.mark.parametrize(("fact", "before"), [p for p in product(FACTS, IN_STATE) if p not in BECOMES])
+def test_any_other_fact_comes_too_late(fact: str, before: str) -> None:
+    life = IN_STATE[before]()
+    assert accept(life.ledger, _facts(life.attempt("a"))[fact]) is None
+
+
+@pytest.mark.parametrize(("fact", "before"), BECOMES)
+@pytest.mark.parametrize("other", [("e", "a", 0), ("e", "a", 2), ("e", "b", 1), ("f", "a", 1)])
+def test_a_fact_about_another_attempt_is_fenced_off(fact: str, before: str, other: tuple[str, str, int]) -> None:
+    life = IN_STATE[before]()
+    assert life.of("a").attempt == 1
+    assert accept(life.ledger, _facts(AttemptId(*other))[fact]) is None
+
+
+CANCELLED = {"pending": "cancelled", "queued": "cancelled", "offered": "stopping", "running": "stopping"}
+
+
+@pytest.mark.parametrize("before", IN_STATE)
+def test_a_story_is_cancelled_where_something_is_left_to_cancel(before: str) -> None:
+    life = IN_STATE[before]()
+    if before in CANCELLED:
+        life.cancel("a", reason="not needed")
+        assert (life.states(), life.of("a").stop_reason) == ({"a": CANCELLED[before]}, "not needed")
+    else:
+        with pytest.raises(Refused) as refused:
+            life.cancel("a")
+        assert refused.value.code is Code.TOO_LATE
+        assert str(life.of("a").state) in refused.value.why
+        assert "story_status" in refused.value.remedy
+
+
+EPIC_CANCELLED = {**CANCELLED, "stopping": "stopping", "stopping_merge": "stopping", "merging": "stopping"}
+
+
+@pytest.mark.parametrize("before", IN_STATE)
+def test_an_epic_is_cancelled_where_something_is_left_to_cancel(before: str) -> None:
+    life = IN_STATE[before]()
+    if before in EPIC_CANCELLED:
+        life.cancel(reason="not needed")
+        assert life.states() == {"a": EPIC_CANCELLED[before]}
+        assert life.epic.cancelled == "not needed"
+    else:
+        with pytest.raises(Refused) as refused:
+            life.cancel()
+        assert refused.value.code is Code.TOO_LATE
+        assert str(life.of("a").state) in refused.value.why
+        assert "story_status" in refused.value.remedy
+
+
+INTERRUPTED = {
+    **dict.fromkeys(("queued", "offered", "running"), "pending"),
+    **dict.fromkeys(("stopping", "stopping_merge"), "cancelled"),
+}
+
+
+@pytest.mark.parametrize("before", IN_STATE)
+def test_an_interruption_puts_back_what_was_in_flight_but_keeps_the_merge_queue(before: str) -> None:
+    life = IN_STATE[before]()
+    life.interrupt()
+    assert life.states() == {"a": INTERRUPTED.get(before, before)}
+    assert not is_alive(life.epic.wave)
+    assert life.agents() == []
+    assert life.of("a").process is None
+
+
+RETRIED = {"pending": "offered", "failed": "offered", "cancelled": "offered"}
+
+
+@pytest.mark.parametrize("before", IN_STATE)
+def test_a_retry_starts_what_is_not_in_flight_and_not_merged(before: str) -> None:
+    life = IN_STATE[before]()
+    if before in RETRIED:
+        attempt = life.of("a").attempt
+        life.start(retry=True)
+        assert (life.states(), life.of("a").attempt) == ({"a": "offered"}, attempt + 1)
+    else:
+        with pytest.raises(Refused) as refused:
+            life.start(retry=True)
+        assert refused.value.code in {Code.NOTHING_READY, Code.EPIC_BUSY}
+
+
+def test_a_claim_keeps_the_process_and_the_base() -> None:
+    life = IN_STATE["running"]()
+    assert (life.of("a").process, life.of("a").base) == (Process(7, 1.5), "base")
+
+
+def test_a_success_keeps_the_commits_and_lets_the_process_go() -> None:
+    a = IN_STATE["merging"]().of("a")
+    assert (a.process, a.base, a.head, a.files_changed) == (None, "base", "head", ("x.py",))
+
+
+def test_a_merge_keeps_the_tip_the_files_and_the_proof_and_forgets_earlier_failures() -> None:
+    life = Life(story("a"))
+    life.start()
+    life.fail("a")
+    life.succeed("a")
+    life.prove("a")
+    life.merge("a")
+    a = life.of("a")
+    assert (a.merged_as, a.files_changed, a.failure, a.head, a.attempt) == ("tip-a", ("x.py",), None, None, 2)
+    assert a.proven is not None
+    assert a.proven.checks[0].exit_code == 0
+
+
+def test_a_failure_is_kept_for_the_next_attempt_with_cause_tail_and_saved_work() -> None:
+    life = Life(story("a"))
+    life.start()
+    life.claim("a")
+    life.fail("a", Cause.TIMEOUT, saved="refs/saved")
+    failure = life.of("a").failure
+    assert failure is not None
+    assert (failure.cause, failure.attempt, failure.tail, failure.saved_ref) == (
+        Cause.TIMEOUT,
+        1,
+        "last line",
+        "refs/saved",
+    )
+    assert life.of("a").attempt == 2
+
+
+def test_a_new_attempt_starts_without_the_commits_of_the_one_before() -> None:
+    life = Life(story("a"))
+    life.start()
+    life.succeed("a")
+    life.prove("a")
+    life.refuse("a")
+    a = life.of("a")
+    assert (str(a.state), a.base, a.head, a.proven, a.process) == ("offered", None, None, None, None)
+
+
+def test_each_change_of_state_is_dated_by_its_fact_and_nothing_else_is() -> None:
+    life = Life(story("a"), story("b", "a"))
+    life.start()
+    life.tick(5.0)
+    life.claim("a")
+    assert (life.of("a").since_s, life.of("a").changed) == (5.0, life.ledger.seq)
+    claimed = life.ledger.seq
+    life.tick(5.0)
+    life.succeed("a")
+    merging = life.ledger.seq
+    life.tick(5.0)
+    life.prove("a")
+    assert (life.of("a").since_s, life.of("a").changed) == (10.0, merging)
+    assert life.of("b").changed == claimed - 1, "b was queued by the wave and has not moved since"
+
+
+def test_a_second_try_in_the_same_moment_counts_as_a_change() -> None:
+    life = Life(story("a"))
+    life.start()
+    life.fail("a")
+    assert (life.states(), life.of("a").changed) == ({"a": "offered"}, life.ledger.seq)
+
+
+def test_a_clock_that_was_set_back_stands_still() -> None:
+    life = Life(story("a"))
+    life.start()
+    life.tick(100.0)
+    life.claim("a")
+    back = replace(_facts(life.attempt("a"))["faulted"], at_s=3.0)
+    life.report(back)
+    assert life.now_s == 100.0
+    assert life.of("a").not_before_s > 100.0
