@@ -72,9 +72,10 @@ class Plan:
     warnings: tuple[str, ...]
 
 
-def plan(draft: EpicDraft, *, redo: bool = False) -> Plan:
+def plan(draft: EpicDraft, *, redo: bool = False, config_checks: bool | None = None) -> Plan:
     """Judge an epic and plan it. `redo` plans stories again that are marked done.
 
+    `config_checks` says whether the configuration has checks that hold for every story; None when nobody knows.
     Raises `BadEpic` with every error at once.
     """
     errors = list(find_errors(draft))
@@ -104,7 +105,7 @@ def plan(draft: EpicDraft, *, redo: bool = False) -> Plan:
         critical_minutes=max(bare.values()),
         work_minutes=sum(minutes.values()),
         overlaps=overlaps,
-        warnings=tuple(_warnings(spec, cut=not all_compared or len(overlaps) == MAX_OVERLAPS)),
+        warnings=tuple(_warnings(spec, config_checks, cut=not all_compared or len(overlaps) == MAX_OVERLAPS)),
     )
 
 
@@ -247,7 +248,7 @@ def _overlaps(
         yield Overlap(first, second, tuple(sorted(entries)), ordered)
 
 
-def _warnings(spec: EpicSpec, *, cut: bool) -> Iterator[str]:
+def _warnings(spec: EpicSpec, config_checks: bool | None, *, cut: bool) -> Iterator[str]:
     open_stories = [story for story in spec.stories if not story.done]
     if not open_stories:
         yield "All stories are marked done: there is nothing to run. Plan with redo to run them again."
@@ -259,10 +260,12 @@ def _warnings(spec: EpicSpec, *, cut: bool) -> Iterator[str]:
             "others, and a conflict shows only when they are merged."
         )
     unchecked = [story.id for story in open_stories if not story.checks]
-    if not spec.checks and unchecked:
+    if not spec.checks and unchecked and not config_checks:
+        others = "nor has the epic" if config_checks is None else "nor have the epic and the configuration"
+        unless = " unless the configuration has some" if config_checks is None else ""
         yield (
-            f"{len(unchecked)} of {len(open_stories)} stories have no checks of their own and the epic has none: "
-            "unless the configuration has some, what they merge is not proven."
+            f"{len(unchecked)} of {len(open_stories)} stories have no checks of their own, {others}: "
+            f"what they merge is not proven{unless}."
         )
     if cut:
         yield f"Not all shared files are listed; {MAX_OVERLAPS} pairs and {_COMPARISONS} comparisons are the bound."

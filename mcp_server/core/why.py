@@ -7,6 +7,8 @@ from mcp_server.core.settle import candidates, clash, dependencies_merged, occup
 from mcp_server.core.views import roots_of_block
 from mcp_server.core.wanted import merge_head
 
+_AGAIN = "start_wave with retry=true, or `epicwave run` again"
+
 
 def why(ledger: Ledger, epic: Epic, story: Story) -> str:
     """The reason, or an empty text for a story that runs or is merged by us."""
@@ -20,11 +22,9 @@ def why(ledger: Ledger, epic: Epic, story: Story) -> str:
         case StoryState.STOPPING:
             return f"It was told to stop ({story.stop_reason}); its processes are being ended and its work saved."
         case StoryState.CANCELLED:
-            return (
-                f"It was cancelled ({story.stop_reason}).{_kept(story.failure)} To go on: start_wave with retry=true."
-            )
+            return f"It was cancelled ({story.stop_reason}).{_kept(story.failure)} To go on: {_AGAIN}."
         case StoryState.FAILED:
-            return f"{ended(story.failure)} No attempt is left. Mend the cause, then start_wave with retry=true."
+            return f"{ended(story.failure)} No attempt is left. Mend the cause, then {_AGAIN}."
         case StoryState.MERGING:
             return _why_merging(ledger, epic, story)
         case StoryState.QUEUED:
@@ -48,7 +48,7 @@ def _why_pending(epic: Epic, story: Story) -> str:
     roots = roots_of_block(epic, story)
     if roots:
         states = ", ".join(f"{r} ({epic.stories[r].state})" for r in roots)
-        return f"Blocked by {states}: start_wave with retry=true tries those again."
+        return f"Blocked by {states}. To try those again: {_AGAIN}."
     waiting = _unmerged(epic, story)
     before = f" {ended(story.failure)}" if story.failure is not None else ""
     if waiting:
