@@ -9,15 +9,16 @@ from typing import assert_never
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from mcp_server.core.commands import Command
 from mcp_server.core.decide import accept, decide
-from mcp_server.core.events import AttemptFailed, AttemptStopped, BranchMerged, Event, Fact, Ticked
+from mcp_server.core.events import AttemptFailed, BranchMerged, Event, Fact, Ticked
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import check
-from mcp_server.core.model import Ledger, StoryState
+from mcp_server.core.model import AttemptId, Ledger, StoryState
 from mcp_server.core.wanted import Integrate, Job, RunAttempt, next_wake_s, wanted
-from mcp_server.engine.jobs import Context, integrate, run_attempt, saved_work
+from mcp_server.engine.jobs import Context, integrate, run_attempt, stopped
 from mcp_server.ports import Ports
 
 
@@ -44,6 +45,8 @@ class Engine:
 
     def submit(self, event: Event) -> None:
         """The one door: durable before visible, visible before acted on. No await between reading and writing."""
+        if event.at_s < self.ledger.as_of_s:  # a tick that is not stored may have been ahead of the clock
+            event = replace(event, at_s=self.ledger.as_of_s)
         after = evolve(self.ledger, event)
         check(after)
         if isinstance(event, Ticked) and after == replace(self.ledger, as_of_s=after.as_of_s, seq=after.seq):
@@ -83,8 +86,8 @@ class Engine:
             with anyio.move_on_after(math.inf if wake_s is None else max(0.0, wake_s - self.now_s())):
                 await rearmed.wait()
                 continue
-            if wake_s is not None and self.now_s() >= wake_s:
-                self.submit(Ticked(self.now_s()))
+            if wake_s is not None:  # its time has passed, whatever was done to the clock meanwhile
+                self.submit(Ticked(max(wake_s, self.now_s())))
 
     def _reconcile(self) -> None:
         """Start what is wanted and not alive, stop what is alive and not wanted."""
@@ -92,41 +95,43 @@ class Engine:
         for job, scope in self._scopes.items():
             if job not in want:
                 scope.cancel()
-        for job in want - self._scopes.keys():
-            self._scopes[job] = anyio.CancelScope()
-            self._group.start_soon(self._live, job, name=str(job))
+        for job in sorted(want - self._scopes.keys(), key=lambda job: job.attempt):
+            self._begin(job)
+        for attempt in sorted(stopping(self.ledger) - {job.attempt for job in self._scopes}):
+            self._begin(Integrate(attempt)).cancel()  # it waited in the merge queue: nobody is there yet to stop
+
+    def _begin(self, job: Job) -> anyio.CancelScope:
+        self._scopes[job] = anyio.CancelScope()
+        self._group.start_soon(self._live, job, name=str(job))
+        return self._scopes[job]
 
     async def _live(self, job: Job) -> None:
         """A job's life: it ends by one fact, and that fact makes it unwanted."""
         fact: Fact | None = None
         with self._scopes[job]:
+            await anyio.lowlevel.checkpoint_if_cancelled()
             fact = await self._work(job)
-        if self._is_stopping(job) and not isinstance(fact, BranchMerged | AttemptFailed):
-            fact = await self._stopped(job)
+        if job.attempt in stopping(self.ledger) and not isinstance(fact, BranchMerged | AttemptFailed):
+            fact = await stopped(self._context(job))
         del self._scopes[job]
         current = accept(self.ledger, fact) if fact is not None else None
         assert current is not None, f"{job} ended with {fact}, which nobody waits for"  # noqa: S101 - our bug, loudly
         self.submit(current)
 
-    async def _stopped(self, job: Job) -> AttemptStopped:
-        """What remains to be done for a job that was told to stop: its work is saved, whatever else happens."""
-        saved: str | None = None
-        with anyio.CancelScope(shield=True):
-            saved = await saved_work(self.ports, job.attempt)
-        return AttemptStopped(job.attempt, saved, self.now_s())
-
     async def _work(self, job: Job) -> Fact:
+        match job:
+            case RunAttempt():
+                return await run_attempt(self._context(job))
+            case Integrate():
+                return await integrate(self._context(job))
+            case _:
+                assert_never(job)
+
+    def _context(self, job: Job) -> Context:
         epic = self.ledger.epics[job.attempt.epic]
         assert epic.wave is not None, f"{job} outside a wave"  # noqa: S101 - an invariant, for the type checker too
         story = epic.stories[job.attempt.story]
-        context = Context(epic, story, job.attempt, epic.wave.policy, self.ports, self._report)
-        match job:
-            case RunAttempt():
-                return await run_attempt(context)
-            case Integrate():
-                return await integrate(context)
-            case _:
-                assert_never(job)
+        return Context(epic, story, job.attempt, epic.wave.policy, self.ports, self._report)
 
     def _report(self, fact: Fact) -> None:
         """A fact on the way: the job goes on. One that comes too late (told to stop meanwhile) is dropped."""
@@ -134,6 +139,12 @@ class Engine:
         if current is not None:
             self.submit(current)
 
-    def _is_stopping(self, job: Job) -> bool:
-        story = self.ledger.epics[job.attempt.epic].stories[job.attempt.story]
-        return story.attempt == job.attempt.number and story.state is StoryState.STOPPING
+
+def stopping(ledger: Ledger) -> set[AttemptId]:
+    """Attempts that were told to stop and have not stopped yet."""
+    return {
+        AttemptId(epic.spec.id, story.spec.id, story.attempt)
+        for epic in ledger.epics.values()
+        for story in epic.stories.values()
+        if story.state is StoryState.STOPPING
+    }

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 
 from mcp_server.core.brief import brief
 from mcp_server.core.events import (
     AttemptClaimed,
     AttemptFailed,
+    AttemptStopped,
     AttemptSucceeded,
     BranchMerged,
     Fact,
@@ -20,7 +23,7 @@ from mcp_server.core.events import (
     MergeRefused,
 )
 from mcp_server.core.model import AttemptId, Cause, CheckRun, Epic, Policy, Process, Proven, Sha, Story
-from mcp_server.core.policy import MERGE_TRIES
+from mcp_server.core.policy import MERGE_TRIES, backoff_s
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import (
     AgentCall,
@@ -36,6 +39,8 @@ from mcp_server.ports import (
     WrongBase,
 )
 
+LOOKS = 4
+"""Times git is asked whether a merge has landed before it is taken for not landed; with backoff 14 seconds."""
 TIP_MOVES = 5
 """Times a merge starts again because somebody moved the integration branch meanwhile."""
 PATHS_SHOWN = 10
@@ -66,7 +71,9 @@ async def run_attempt(context: Context) -> AttemptSucceeded | AttemptFailed:
         base = await ports.merge.tip(attempt.epic)
         async with ports.worktrees.hold(attempt, base) as path:
             end = await ports.runner.run_agent(_call(context, path), _claim(context, base))
-            outcome = await ports.worktrees.inspect(attempt, base)
+            outcome: Outcome = NoCommits()
+            with anyio.CancelScope(shield=True):  # it has ended by itself: how, is told even if a stop comes now
+                outcome = await ports.worktrees.inspect(attempt, base)
     except Fault as fault:
         return await _attempt_failed(context, Cause.FAULT, f"{fault.cause}: {fault.detail}", "")
     verdict = _verdict(end, outcome, context.policy)
@@ -128,9 +135,38 @@ async def _attempt_failed(context: Context, cause: Cause, detail: str, tail: str
 async def saved_work(ports: Ports, attempt: AttemptId) -> str | None:
     """Rescue what is left of an attempt. When even that fails, the work stays where it is until the next start."""
     try:
-        return await ports.worktrees.rescue(attempt)
+        with anyio.CancelScope(shield=True):
+            return await ports.worktrees.rescue(attempt)
     except Fault:
         return None
+
+
+async def stopped(context: Context) -> AttemptStopped | BranchMerged:
+    """The end of an attempt that was told to stop: a merge that git has already is told, anything else is saved."""
+    attempt, story, ports = context.attempt, context.story, context.ports
+    with anyio.CancelScope(shield=True):
+        if story.proven is not None and await has_landed(ports, attempt, story.proven):
+            return await _landed(context, story.proven.head, story.files_changed)
+    return AttemptStopped(attempt, await saved_work(ports, attempt), ports.clock.now_s())
+
+
+async def has_landed(ports: Ports, attempt: AttemptId, proven: Proven) -> bool:
+    """True when the integration branch has what was proven. While git fails it is asked again: a guess could be wrong.
+
+    After `LOOKS` it is taken for not merged: most likely there is no such branch any more.
+    """
+    for faults in range(LOOKS):
+        if faults:
+            await anyio.sleep(backoff_s(faults))
+        with suppress(Fault):
+            return await ports.merge.contains(attempt.epic, proven.head)
+    return False
+
+
+async def forget(ports: Ports, attempt: AttemptId) -> None:
+    """Remove the branch of an attempt that has landed. When that fails, the next start does it."""
+    with suppress(Fault), anyio.CancelScope(shield=True):
+        await ports.merge.forget(attempt)
 
 
 async def integrate(context: Context) -> BranchMerged | MergeRefused:
@@ -148,6 +184,7 @@ async def integrate(context: Context) -> BranchMerged | MergeRefused:
             runs = await _run_checks(context)
             if runs and runs[-1].exit_code != 0:
                 return await _red(context, landing, runs[-1])
+            await anyio.lowlevel.checkpoint_if_cancelled()  # git does not move without a proof in the journal
             proven = Proven(landing.onto, landing.head, runs)
             context.report(MergeProven(attempt, proven, landing.files, ports.clock.now_s()))
             with anyio.CancelScope(shield=True):  # once git moves, the fact must follow
@@ -159,16 +196,19 @@ async def integrate(context: Context) -> BranchMerged | MergeRefused:
     return await _merge_faulted(context, Fault(FaultCause.GIT, moved))
 
 
-async def _merge_faulted(context: Context, fault: Fault) -> MergeRefused:
-    """The work is good and stays where it is, to be tried again; after the last try it is saved."""
-    last = context.story.merge_faults + 1 >= MERGE_TRIES
+async def _merge_faulted(context: Context, fault: Fault) -> BranchMerged | MergeRefused:
+    """The work is good and stays where it is, to be tried again; after the last try it is saved, unless git has it."""
+    story = context.story
+    last = story.merge_faults + 1 >= MERGE_TRIES
+    if last and story.proven is not None and await has_landed(context.ports, context.attempt, story.proven):
+        return await _landed(context, story.proven.head, story.files_changed)
     saved = await saved_work(context.ports, context.attempt) if last else None
     detail = f"{fault.cause}: {fault.detail}"
     return MergeRefused(context.attempt, Cause.FAULT, detail, "", saved, context.ports.clock.now_s())
 
 
 async def _landed(context: Context, tip: Sha, files: tuple[str, ...]) -> BranchMerged:
-    await context.ports.merge.forget(context.attempt)
+    await forget(context.ports, context.attempt)
     return BranchMerged(context.attempt, tip, files, context.ports.clock.now_s())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 
@@ -12,7 +12,8 @@ from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import check
 from mcp_server.core.model import LIVE, AttemptId, Epic, Ledger, StoryState, is_alive
 from mcp_server.engine.engine import Engine
-from mcp_server.engine.jobs import saved_work
+from mcp_server.engine.jobs import forget, has_landed, saved_work
+from mcp_server.errors import Fault
 from mcp_server.ports import Ports
 
 CLOSE_S = 60.0
@@ -45,16 +46,24 @@ async def running(ports: Ports) -> AsyncGenerator[Engine]:
     finally:
         if engine is not None:
             with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S):
-                ledger = await recover(engine.ledger, ports)
-                for epic in ledger.epics.values():
-                    if epic.wave is not None:
-                        await ports.merge.close(epic.spec.id)
+                await _leave(engine)
+
+
+async def _leave(engine: Engine) -> None:
+    """Tidy up at the end. What the world does not let us do now, the next engine does when it recovers."""
+    with suppress(Fault):
+        engine.ledger = await recover(engine.ledger, engine.ports)
+    for epic in engine.ledger.epics.values():
+        if epic.wave is not None:
+            with suppress(Fault):
+                await engine.ports.merge.close(epic.spec.id)
 
 
 async def recover(ledger: Ledger, ports: Ports) -> Ledger:
     """Report what an engine that is gone left: interrupted attempts, their work saved; merges that git has already.
 
     Safe to repeat. Merges that were under way stay in the queue; they cost no agent and go on by themselves.
+    Raises `Fault` when git cannot even say what is left.
     """
     for attempt in await ports.worktrees.held():
         await _clear(ledger, ports, attempt)
@@ -75,9 +84,9 @@ async def _clear(ledger: Ledger, ports: Ports, attempt: AttemptId) -> None:
         return
     current = attempt.number == story.attempt
     if current and story.state is StoryState.MERGED:
-        await ports.merge.forget(attempt)
+        await forget(ports, attempt)
     elif not (current and story.state in LIVE | {StoryState.MERGING}):
-        await ports.worktrees.rescue(attempt)
+        await saved_work(ports, attempt)
 
 
 async def _left_over(epic: Epic, ports: Ports, now_s: float) -> list[Event]:
@@ -90,8 +99,8 @@ async def _left_over(epic: Epic, ports: Ports, now_s: float) -> list[Event]:
         attempt = AttemptId(name, story.spec.id, story.attempt)
         if story.process is not None:
             await ports.runner.end_leftover(story.process)
-        if story.proven is not None and await ports.merge.contains(name, story.proven.head):
-            await ports.merge.forget(attempt)
+        if story.proven is not None and await has_landed(ports, attempt, story.proven):
+            await forget(ports, attempt)
             events.append(BranchMerged(attempt, story.proven.head, story.files_changed, now_s))
         elif (ref := await saved_work(ports, attempt)) is not None:
             saved.append((story.spec.id, ref))

@@ -1,0 +1,36 @@
+"""A journal in memory that is as strict as the real one: every fact goes through the codec, there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mcp_server.adapters.journal.codec import decode, encode
+from mcp_server.core.events import Event
+from mcp_server.errors import JournalError
+
+
+class MemoryJournal:
+    """Stores rows as the real one does. `before_append` may stand in the way: a full disk, a kill."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, str, int, str]] = []
+        self.before_append: Callable[[Sequence[Event]], None] = _nothing
+
+    def append(self, events: Sequence[Event]) -> None:
+        """See `Journal`."""
+        rows = [encode(event) for event in events]
+        self.before_append(events)
+        self.rows += rows
+
+    def replay(self) -> list[Event]:
+        """See `Journal`."""
+        return [decode(seq, *row[1:]) for seq, row in enumerate(self.rows, start=1)]
+
+
+def full_disk(events: Sequence[Event]) -> None:
+    """A `before_append` that lets nothing be stored. Raises `JournalError`."""
+    raise JournalError(f"no space for {len(events)} facts")
+
+
+def _nothing(_events: Sequence[Event]) -> None:
+    """Nothing stands in the way."""

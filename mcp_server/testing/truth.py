@@ -1,0 +1,218 @@
+"""The keeper of the truth: what really was done, told by the agents' own hands and by git, never by the engine.
+
+Every time an agent works it leaves a mark, a file that only this attempt makes. Where a mark is in the end tells what
+became of the work: on the integration branch, saved on a rescue ref, or lost.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from mcp_server.adapters.git.names import attempt_ref, integration_branch, rescue_ref
+from mcp_server.core.footprint import overlap
+from mcp_server.core.model import AttemptId, EpicId, EpicSpec, Ledger, Sha, StoryId, StorySpec, StoryState
+from mcp_server.ports import AgentCall
+from mcp_server.testing.fake_git import FakeGit
+
+MARKS = ".marks"
+OURS = ("refs/heads/epicwave/", "refs/heads/epicwave-work/", "refs/epicwave/")
+BRANCHES = "refs/heads/epicwave/"
+Act = Callable[[AgentCall], None]
+
+
+class Truth:
+    """Stores every mark that was made, every commit that passed its checks, and every breach that was seen."""
+
+    def __init__(self, git: FakeGit) -> None:
+        self.git = git
+        self.breaches: list[str] = []
+        """What must never happen and did, in words, as it was seen."""
+        self.rotten: set[AttemptId] = set()
+        """Attempts whose work turns the checks red, wherever it is."""
+        self.pushed: list[tuple[EpicId, Sha]] = []
+        """What somebody else put on an integration branch."""
+        self.slots: dict[EpicId, int] = {}
+        """Agents that may be alive when one of this epic starts."""
+        self.careless: set[EpicId] = set()
+        """Epics that were started without conflict detection."""
+        self.lands: list[AttemptId] = []
+        """Attempts whose work came onto an integration branch, in that order."""
+        self._marks: dict[AttemptId, list[str]] = defaultdict(list)
+        self._specs: dict[EpicId, EpicSpec] = {}
+        self._stories: dict[tuple[EpicId, StoryId], StorySpec] = {}
+        self._passed: dict[Sha, set[tuple[str, ...]]] = defaultdict(set)
+        self._user_refs = self._not_ours()
+
+    def know(self, spec: EpicSpec) -> None:
+        """An epic as its author wrote it."""
+        self._specs[spec.id] = spec
+        self._stories |= {(spec.id, story.id): story for story in spec.stories}
+
+    # --- the hands of agents
+
+    def scribble(self, call: AgentCall, *more: str) -> None:
+        """Leave a mark and touch the story's files (and `more`), without a commit."""
+        made = self._marks[call.attempt]
+        mark = f"{MARKS}/{call.attempt}/{len(made) + 1}"
+        made.append(mark)
+        self.git.write(call.worktree, mark, str(call.attempt))
+        for entry in (*self._story(call.attempt).files, *more):
+            name = concrete(entry)
+            before = self.git.desks[call.worktree].files.get(name, "")
+            self.git.write(call.worktree, name, f"{before}{call.attempt}\n")
+
+    def work(self, call: AgentCall) -> None:
+        """What a good agent does: the story's files, in one commit."""
+        self.scribble(call)
+        self.git.commit(call.worktree)
+
+    def work_on(self, *more: str) -> Act:
+        """A good agent that also writes files it had not named."""
+
+        def act(call: AgentCall) -> None:
+            self.scribble(call, *more)
+            self.git.commit(call.worktree)
+
+        return act
+
+    def work_elsewhere(self, call: AgentCall) -> None:
+        """An agent that throws away the base it was given and commits on a root of its own."""
+        self.git.check_out(call.worktree, self.git.record({}), attempt_ref(call.attempt))
+        self.work(call)
+
+    # --- what can be seen from outside
+
+    def began(self, call: AgentCall, alive: Sequence[AttemptId]) -> None:
+        """An agent has started while these (itself among them) were alive; what forbids it is a breach."""
+        attempt = call.attempt
+        if attempt.story in self.landed(attempt.epic):
+            self.breaches.append(f"{attempt} started although its story is on the branch")
+        for needed in self._story(attempt).depends_on:
+            if self._story(attempt._replace(story=needed)).done:
+                continue
+            marks = f"{MARKS}/{attempt.epic}/{needed}/"
+            if not any(name.startswith(marks) for name in self.git.desks[call.worktree].files):
+                self.breaches.append(f"{attempt} started without the work of {needed}")
+        if len(alive) > self.slots.get(attempt.epic, len(alive)):
+            self.breaches.append(f"{attempt} is one too many: {', '.join(map(str, alive))} are alive")
+        for other in alive:
+            if other != attempt and attempt.epic not in self.careless and self._clash(attempt, other):
+                self.breaches.append(f"{attempt} works beside {other} on the same files")
+
+    def judge(self, attempt: AttemptId, command: tuple[str, ...], cwd: Path) -> int:
+        """The exit code of a check: red when anything rotten is in the tree."""
+        desk = self.git.desks[cwd]
+        if any(self._holds(desk.files, rotten) for rotten in self.rotten):
+            return 1
+        if not self._holds(desk.files, attempt):
+            self.breaches.append(f"a check of {attempt} ran on a tree without its work")
+        self._passed[desk.head].add(command)
+        return 0
+
+    def moved(self, ref: str, before: Sha | None, after: Sha) -> None:
+        """A ref was moved. An integration branch goes forward only, to what passed every check."""
+        if not ref.startswith(BRANCHES) or before is None or (ref.removeprefix(BRANCHES), after) in self.pushed:
+            return
+        epic = ref.removeprefix(BRANCHES)
+        if not self.git.is_ancestor(before, after):
+            self.breaches.append(f"{ref} was moved backwards or aside")
+        old = self.git.commits[before].files
+        new = [a for a in self._marks if a.epic == epic and self._holds(self.git.commits[after].files, a)]
+        for attempt in (a for a in new if not self._holds(old, a)):
+            needed = {*self._specs[epic].checks, *self._story(attempt).checks}
+            if not needed <= self._passed[after]:
+                self.breaches.append(f"{attempt} landed without a green check on the very tree")
+            self.lands.append(attempt)
+
+    def push(self, epic: EpicId, name: str) -> None:
+        """Somebody else commits to the integration branch, past the engine."""
+        ref = f"{BRANCHES}{epic}"
+        tip = self.git.refs[ref]
+        sha = self.git.record({**self.git.commits[tip].files, name: "by hand"}, tip)
+        self.pushed.append((epic, sha))
+        self.git.refs[ref] = sha
+
+    def landed(self, epic: EpicId) -> dict[StoryId, list[int]]:
+        """Stories on the integration branch, with the attempts whose marks are there."""
+        tip = self.git.refs.get(f"{BRANCHES}{epic}")
+        found: dict[StoryId, list[int]] = defaultdict(list)
+        if tip is not None:
+            for attempt in self._marks:
+                if attempt.epic == epic and self._holds(self.git.commits[tip].files, attempt):
+                    found[attempt.story].append(attempt.number)
+        return dict(found)
+
+    def saved(self, attempt: AttemptId) -> bool:
+        """True when all that an attempt made is on its rescue ref."""
+        return bool(self._marks[attempt]) and set(self._marks[attempt]) <= self._reach([rescue_ref(attempt)])
+
+    # --- the verdict
+
+    def problems(self, ledger: Ledger) -> list[str]:
+        """Everything that is wrong at rest: breaches, lost work, work merged twice, and what the engine tells wrong."""
+        found = [*self.breaches, *self._lost(), *self._half_landed()]
+        for epic_id, epic in ledger.epics.items():
+            landed = self.landed(epic_id)
+            for story in epic.stories.values():
+                there = landed.get(story.spec.id, [])
+                ours = story.state is StoryState.MERGED and story.merged_as is not None
+                if len(there) > 1:
+                    found.append(f"{epic_id}/{story.spec.id} is on the branch by {len(there)} attempts: {there}")
+                elif there != ([story.attempt] if ours else []):
+                    found.append(
+                        f"{epic_id}/{story.spec.id} is {story.state} ({story.attempt}), on the branch: {there}"
+                    )
+        for epic_id, sha in self.pushed:
+            if not self.git.is_ancestor(sha, self.git.refs[f"{BRANCHES}{epic_id}"]):
+                found.append(f"what somebody pushed to {epic_id} is gone")
+        if self._not_ours() != self._user_refs:
+            found.append(f"refs of the user's moved: {self._user_refs} to {self._not_ours()}")
+        return found
+
+    def _lost(self) -> list[str]:
+        lost: list[str] = []
+        for attempt, marks in self._marks.items():
+            branch = f"refs/heads/{integration_branch(attempt.epic)}"
+            kept = self._reach([branch, rescue_ref(attempt), attempt_ref(attempt)])
+            lost += [f"{mark} is lost" for mark in marks if mark not in kept]
+        return lost
+
+    def _half_landed(self) -> list[str]:
+        """Attempts of which only a part is on the branch."""
+        found: list[str] = []
+        for attempt, marks in self._marks.items():
+            tip = self.git.refs[f"{BRANCHES}{attempt.epic}"]
+            missing = [mark for mark in marks if mark not in self.git.commits[tip].files]
+            if missing and len(missing) < len(marks):
+                found.append(f"{attempt} landed without {', '.join(missing)}")
+        return found
+
+    def _reach(self, refs: Iterable[str]) -> set[str]:
+        """Names of all files in all commits that these refs keep."""
+        todo = [self.git.refs[ref] for ref in refs if ref in self.git.refs]
+        seen, names = set(todo), set[str]()
+        while todo:
+            commit = self.git.commits[todo.pop()]
+            names |= set(commit.files)
+            todo += (new := set(commit.parents) - seen)
+            seen |= new
+        return names
+
+    def _holds(self, files: Iterable[str], attempt: AttemptId) -> bool:
+        return any(mark in files for mark in self._marks.get(attempt, ()))
+
+    def _story(self, attempt: AttemptId) -> StorySpec:
+        return self._stories[attempt.epic, attempt.story]
+
+    def _clash(self, one: AttemptId, other: AttemptId) -> bool:
+        return bool(overlap(self._story(one).files, self._story(other).files))
+
+    def _not_ours(self) -> dict[str, Sha]:
+        return {ref: sha for ref, sha in self.git.refs.items() if not ref.startswith(OURS)}
+
+
+def concrete(entry: str) -> str:
+    """A path that a footprint entry covers."""
+    return (entry + "any.txt" if entry.endswith("/") else entry).replace("**", "deep/down").replace("*", "some")

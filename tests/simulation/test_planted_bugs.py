@@ -1,0 +1,187 @@
+"""Bugs planted one at a time in the engine and the core: each is caught by a life or by a test with a name."""
+
+from __future__ import annotations
+import __future__
+
+import inspect
+import textwrap
+from collections.abc import Awaitable, Callable
+from functools import partial
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import pytest
+
+from mcp_server.core import decide, settle
+from mcp_server.engine import jobs, lifecycle
+from mcp_server.engine.engine import Engine
+from mcp_server.testing.clock import run_seeded
+from mcp_server.testing.lives import run_life
+from tests.engine import test_admission, test_cancel, test_engine, test_faults, test_restart
+
+LIVES = 150
+"""A bug that needs more lives than this to be caught is as good as not caught."""
+
+
+class Bug(NamedTuple):
+    """Words of a function, and what they are replaced by."""
+
+    name: str
+    function: Callable[..., Any]
+    right: str
+    wrong: str
+    test: Callable[[], Awaitable[None]] | None = None
+    """What catches it; None for the lives."""
+
+
+BUGS = [
+    Bug("work is not rescued", jobs.saved_work, "await ports.worktrees.rescue(attempt)", "None"),
+    Bug(
+        "git moves without a proof in the journal",
+        jobs.integrate,
+        "context.report(MergeProven(attempt, proven, landing.files, ports.clock.now_s()))",
+        "pass",
+        test_restart.test_a_stopping_merge_that_git_has_is_recognised_after_a_crash,
+    ),
+    Bug(
+        "the move of the branch can be interrupted",
+        jobs.integrate,
+        "with anyio.CancelScope(shield=True):",
+        "with anyio.CancelScope():",
+        test_cancel.test_cancel_while_git_moves_the_branch_comes_too_late,
+    ),
+    Bug(
+        "a stop in the instant when the checks end is not seen",
+        jobs.integrate,
+        "await anyio.lowlevel.checkpoint_if_cancelled()",
+        "pass",
+        test_cancel.test_cancel_in_the_instant_when_the_checks_end_is_obeyed_before_git_moves,
+    ),
+    Bug("red checks are ignored", jobs.integrate, "runs[-1].exit_code != 0", "False"),
+    Bug(
+        "a branch that moved meanwhile is taken for merged", jobs.integrate, "landing.head):", "landing.head) or True:"
+    ),
+    Bug(
+        "an attempt starts where the epic started",
+        jobs.run_attempt,
+        "await ports.merge.tip(attempt.epic)",
+        'context.epic.base or ""',
+    ),
+    Bug(
+        "a verdict is lost when a stop comes",
+        jobs.run_attempt,
+        "anyio.CancelScope(shield=True)",
+        "anyio.CancelScope()",
+        test_cancel.test_an_agent_that_fails_by_itself_while_it_is_told_to_stop_is_told_as_failed,
+    ),
+    Bug(
+        "a stopped merge does not ask git",
+        jobs.stopped,
+        "story.proven is not None",
+        "False",
+        test_cancel.test_cancel_finds_a_merge_that_git_has_and_nobody_knew_of,
+    ),
+    Bug(
+        "git is asked once whether it has a merge",
+        jobs.has_landed,
+        "range(LOOKS)",
+        "range(1)",
+        partial(test_faults.test_while_git_does_not_say_whether_it_has_a_merge_nobody_guesses, cancelled=True),
+    ),
+    Bug(
+        "a fault in tidying up undoes a merge",
+        jobs.forget,
+        "suppress(Fault)",
+        "suppress()",
+        test_faults.test_a_landed_merge_is_never_undone_by_a_fault_in_tidying_up,
+    ),
+    Bug(
+        "what is unwanted is not stopped",
+        Engine._reconcile,  # pyright: ignore[reportPrivateUsage] - bugs may be anywhere
+        "scope.cancel()",
+        "pass",
+        test_cancel.test_cancel_while_running_saves_what_there_is,
+    ),
+    Bug(
+        "a merge that waits is never stopped",
+        Engine._reconcile,  # pyright: ignore[reportPrivateUsage]
+        "stopping(self.ledger)",
+        "set()",
+    ),
+    Bug(
+        "a fact takes effect before it is stored",
+        Engine.submit,
+        "self.ports.journal.append([event])\n        self.ledger = after",
+        "self.ledger = after\n        self.ports.journal.append([event])",
+    ),
+    Bug("the alarm never rings", Engine.ring, "wake_s = next_wake_s(self.ledger)", "wake_s = None"),
+    Bug("recovery does not look what is left", lifecycle.recover, "await ports.worktrees.held()", "[]"),
+    Bug(
+        "recovery throws away instead of saving",
+        lifecycle._clear,  # pyright: ignore[reportPrivateUsage]
+        "current and story.state is StoryState.MERGED",
+        "story.state is not StoryState.MERGING",
+    ),
+    Bug(
+        "recovery tells nobody that the wave is over",
+        lifecycle._left_over,  # pyright: ignore[reportPrivateUsage]
+        "if is_alive(epic.wave) or any(s.state in LIVE for s in epic.stories.values()):",
+        "if False:",
+    ),
+    Bug(
+        "a slot is free before the process is gone",
+        settle.occupied,
+        "else LIVE",
+        "else LIVE - {StoryState.STOPPING}",
+    ),
+    Bug(
+        "files are free before the merge",
+        settle.clash,
+        "HOLDS_FILES",
+        "LIVE",
+        test_admission.test_a_file_is_free_only_when_its_holder_is_merged,
+    ),
+    Bug(
+        "a late fact is accepted",
+        decide.accept,
+        "story.attempt != fact.attempt.number or ",
+        "",
+        test_engine.test_a_late_fact_is_dropped_by_the_fence,
+    ),
+]
+
+
+def plant(bug: Bug, patch: pytest.MonkeyPatch) -> None:
+    """Put the bug into the function itself, so that everybody who has it has the bug."""
+    source = textwrap.dedent(inspect.getsource(bug.function))
+    right, wrong = (textwrap.indent(text, "").strip() for text in (bug.right, bug.wrong))
+    found = source.count(right)
+    assert found == 1, f"{right!r} is there {found} times; mend this list"
+    code = compile(source.replace(right, wrong), "planted", "exec", flags=__future__.annotations.compiler_flag)
+    namespace: dict[str, Any] = {}
+    exec(code, dict(bug.function.__globals__), namespace)  # noqa: S102 - our own source, changed in one place
+    planted = namespace[bug.function.__name__]
+    assert isinstance(planted, FunctionType)
+    patch.setattr(bug.function, "__code__", planted.__code__)
+
+
+def caught(bug: Bug) -> int | None:
+    """The number of the life (or of the run of its test) that broke a promise."""
+    found: int | None = None
+    for seed in range(LIVES if bug.test is None else 3):
+        try:
+            if bug.test is not None:
+                run_seeded(bug.test, seed)
+            else:
+                run_life(seed)
+        except* (AssertionError, TimeoutError):  # anything else says that the plant itself is bad
+            found = seed
+        if found is not None:
+            break
+    return found
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_planted_bug_is_caught(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(bug, monkeypatch)
+    assert caught(bug) is not None, f"nobody noticed that {bug.name}"
