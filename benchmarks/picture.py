@@ -1,4 +1,4 @@
-"""Draw docs/run.svg: the demo's parallel run, from its journal. `python benchmarks/picture.py`, with epicwave installed."""
+"""Draw docs/run.svg, the demo's parallel run, from its journal: `python benchmarks/picture.py`."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ def draw(found: list[Span], titles: dict[str, str]) -> str:
         )
     height = 48 + len(found) * ROW
     legend = (
-        f'<text x="10" y="22">blue: agent at work · green: rebased, checked, merged · red: check failed, tried again'
-        f" · {(max(s.settled_s for s in found) - began_s):.1f} s in all</text>"
+        '<text x="10" y="22">blue: agent at work · green: rebased, checked, merged · red: check failed, tried again · '
+        f"{max(s.settled_s for s in found) - began_s:.1f} s in all</text>"
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+        'font-family="sans-serif" font-size="12">'
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>{legend}{"".join(rows)}</svg>\n'
     )
 

@@ -9,7 +9,7 @@ import anyio
 import typer
 
 from mcp_server import __version__
-from mcp_server.errors import JournalError, Refused
+from mcp_server.errors import Fault, JournalError, Refused
 
 app = typer.Typer(
     name="epicwave",
@@ -23,7 +23,7 @@ EpicFile = Annotated[Path, typer.Argument(help="The epic: YAML, or Markdown as B
 Repo = Annotated[Path, typer.Option("--repo", help="A folder of the git repository.")]
 Redo = Annotated[bool, typer.Option("--redo", help="Run stories that the file marks as done, too.")]
 
-REFUSED = 2
+REFUSED, INTERRUPTED = 2, 130
 
 
 @app.callback(invoke_without_command=True)
@@ -92,8 +92,13 @@ def main() -> None:
     """Entry point; a refusal is two lines on standard error and exit code 2, never a traceback."""
     try:
         app()
+    except KeyboardInterrupt:  # before or after the engine: there was nothing to end in order
+        raise SystemExit(INTERRUPTED) from None
     except Refused as refused:
         typer.echo(f"{refused.code}: {refused.why}\n{refused.remedy}", err=True)
+        raise SystemExit(REFUSED) from None
+    except Fault as fault:
+        typer.echo(f"{fault.cause} fault: {fault.detail}\nNothing was started. Mend it and run again.", err=True)
         raise SystemExit(REFUSED) from None
     except JournalError as error:
         typer.echo(

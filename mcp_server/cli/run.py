@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +17,11 @@ from mcp_server.core.model import Epic, EpicId, Ledger, StoryState
 from mcp_server.core.planning import Plan, plan
 from mcp_server.core.views import EpicState, epic_state, is_at_rest
 from mcp_server.engine.engine import Engine
-from mcp_server.errors import Code, Refused
-from mcp_server.server.host import Host
+from mcp_server.errors import Code, Fault, JournalError, Refused
+from mcp_server.server.host import Host, journal_error
 from mcp_server.server.launch import Launch, adopt, launch
 from mcp_server.server.mirror import Mirror
+from mcp_server.server.signals import ended_by_signal
 from mcp_server.server.world import World
 
 DONE, NOT_ALL_MERGED, INTERRUPTED = 0, 1, 130
@@ -58,39 +57,41 @@ async def run_epic(repo: Path, asked: Asked, console: Console | None = None) -> 
     console = console or open_console()
     world = await World.open(repo)
     reading = read_epic(asked.epic_file)
-    planned = plan(reading.draft, redo=asked.redo)
+    planned = plan(reading.draft, redo=asked.redo, config_checks=bool(world.settings().epic.checks))
     for note in (*planned.warnings, *reading.notes, *await world.repository.notices()):
         console.print(f"note: {note}")
     outcome = _Outcome()
-    async with anyio.create_task_group() as group:
-        if sys.platform != "win32":
-            group.start_soon(_end_on_signal, group.cancel_scope, outcome)
-        try:
-            await _run(Host(world, group, "epicwave run"), planned, asked, console)
-        except Refused as refused:
-            outcome.refused = refused
-        group.cancel_scope.cancel()
-    if outcome.refused is not None:
-        raise outcome.refused
+    try:
+        async with ended_by_signal(lambda: _interrupted(outcome, console)), anyio.create_task_group() as group:
+            try:
+                await _run(Host(world, group, "epicwave run"), planned, asked, console)
+            except (Refused, Fault) as error:
+                outcome.error = error
+            group.cancel_scope.cancel()
+    except ExceptionGroup as errors:
+        outcome.error = journal_error(errors)
+        if outcome.error is None:
+            raise
+    if outcome.error is not None:
+        raise outcome.error
     ledger = Mirror(world.journal_path).ledger()
-    return _report(ledger, ledger.epics[planned.spec.id], console, interrupted=outcome.interrupted)
+    epic = ledger.epics.get(planned.spec.id)
+    if epic is None:
+        return INTERRUPTED  # before it was so much as planned
+    return _report(ledger, epic, console, interrupted=outcome.interrupted)
 
 
 @dataclass(slots=True)
 class _Outcome:
     """How the run ended, as the tasks of its group tell it."""
 
-    refused: Refused | None = None
+    error: Refused | Fault | JournalError | None = None
     interrupted: bool = False
 
 
-async def _end_on_signal(scope: anyio.CancelScope, outcome: _Outcome) -> None:
-    """The first Ctrl+C or SIGTERM ends the run in order: agents stopped, their work saved."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            outcome.interrupted = True
-            scope.cancel()
-            return
+def _interrupted(outcome: _Outcome, console: Console) -> None:
+    outcome.interrupted = True
+    console.print("Stopping: agents are being ended and their work saved.")
 
 
 async def _run(host: Host, planned: Plan, asked: Asked, console: Console) -> None:

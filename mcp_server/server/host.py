@@ -6,8 +6,9 @@ import json
 import math
 import os
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import cast
 
 import anyio
 import anyio.abc
@@ -17,7 +18,7 @@ from mcp_server.adapters.journal.sqlite import SqliteJournal
 from mcp_server.core.model import Ledger, is_alive
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.lifecycle import running
-from mcp_server.errors import Code, Refused
+from mcp_server.errors import Code, Fault, FaultCause, JournalError, Refused
 from mcp_server.server.mirror import Mirror
 from mcp_server.server.world import World
 
@@ -32,8 +33,16 @@ class Host:
     the journal, and refuses to change anything (`engine_elsewhere`).
     """
 
-    def __init__(self, world: World, group: anyio.abc.TaskGroup, name: str) -> None:
+    def __init__(
+        self,
+        world: World,
+        group: anyio.abc.TaskGroup,
+        name: str,
+        broken: Callable[[JournalError], None] | None = None,
+    ) -> None:
+        """`broken` is told when the journal cannot be written and the engine has ended; without it, that is raised."""
         self.world = world
+        self._broken = broken
         self._group = group
         self._name = name
         self._lock = anyio.Lock()
@@ -80,22 +89,34 @@ class Host:
 
     async def _keep(self, *, task_status: anyio.abc.TaskStatus[Engine]) -> None:
         """Hold the lock and the engine until nobody uses it and nothing is alive."""
-        closed = anyio.Event()
+        closed, began = anyio.Event(), False
         try:
-            with holding(self.world.state_dir, self._name):
-                journal = SqliteJournal(self.world.journal_path)
-                try:
-                    async with running(self.world.ports(journal)) as engine:
-                        task_status.started(engine)
-                        await engine.wait_for(
-                            lambda ledger: self._users == 0 and engine.alive == 0 and not _busy(ledger)
-                        )
-                        self._engine, self._closed = None, closed  # from here on a new user waits for the next engine
-                finally:
-                    journal.close()
+            with holding(self.world.state_dir, self._name), closing(SqliteJournal(self.world.journal_path)) as journal:
+                async with running(self.world.ports(journal)) as engine:
+                    task_status.started(engine)
+                    began = True
+                    await engine.wait_for(lambda ledger: self._users == 0 and engine.alive == 0 and not _busy(ledger))
+                    self._engine, self._closed = None, closed  # from here on a new user waits for the next engine
+        except (JournalError, ExceptionGroup) as error:
+            broken = journal_error(error)
+            if not began or broken is None or self._broken is None:
+                raise
+            self._broken(broken)
         finally:
             self._engine = self._closed = None
             closed.set()
+
+
+def journal_error(error: Exception) -> JournalError | None:
+    """The error when it is one, or a group of nothing else; None for anything else."""
+    if isinstance(error, JournalError):
+        return error
+    found = (
+        [journal_error(e) for e in cast("ExceptionGroup[Exception]", error).exceptions]
+        if isinstance(error, ExceptionGroup)
+        else [None]
+    )
+    return found[0] if all(found) else None
 
 
 def _busy(ledger: Ledger) -> bool:
@@ -105,25 +126,28 @@ def _busy(ledger: Ledger) -> bool:
 class holding:  # noqa: N801 - it is used as a verb: `with holding(...)`
     """The repository's lock, for a block. The operating system gives it back when the process dies, kill -9 included.
 
-    Raises `Refused(engine_elsewhere)` that names the holder.
+    Raises `Refused(engine_elsewhere)` that names the holder, and `Fault(disk)`.
     """
 
     def __init__(self, state_dir: Path, name: str) -> None:
         self._holder = state_dir / "engine.json"
         self._name = name
-        state_dir.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(state_dir / "engine.lock", timeout=0)
 
     def __enter__(self) -> None:
         try:
+            self._holder.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
+            self._holder.write_text(json.dumps({"pid": os.getpid(), "what": self._name}), "utf-8")
         except Timeout as error:
             raise Refused(
                 Code.ENGINE_ELSEWHERE,
                 f"Another process runs this repository's engine ({self._who()}).",
                 "Its progress is in story_status here too. To change anything, use that process, or end it first.",
             ) from error
-        self._holder.write_text(json.dumps({"pid": os.getpid(), "what": self._name}), "utf-8")
+        except OSError as error:
+            self._lock.release()
+            raise Fault(FaultCause.DISK, f"The folder {self._holder.parent} cannot be used: {error}.") from error
 
     def __exit__(self, *_: object) -> None:
         self._holder.unlink(missing_ok=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import anyio.lowlevel
+
 from mcp_server.core.commands import PlanEpic, StartWave, Through
 from mcp_server.core.decide import decide, epic_of
 from mcp_server.core.events import WaveStarted, WaveWidened
@@ -45,6 +47,7 @@ async def launch(world: World, engine: Engine, asked: Launch) -> WaveStarted | W
     command = StartWave(asked.epic, asked.through, policy, base, named=named, retry=asked.retry)
     decide(engine.ledger, command, engine.now_s())
     await _prepare_branch(world, epic, base)
+    await anyio.lowlevel.checkpoint()  # cancelled while git ran in its thread: the engine is gone by now
     event = engine.handle(command)
     assert isinstance(event, WaveStarted | WaveWidened), "StartWave becomes one of these"  # noqa: S101
     return event

@@ -8,7 +8,6 @@ stopped, work saved. Where the loop cannot wait for a pipe (Windows), the SDK's 
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +16,8 @@ from typing import Any, Self, cast
 import anyio
 from mcp.server import MCPServer
 from mcp.server.stdio import stdio_server
+
+from mcp_server.server.signals import ended_by_signal
 
 if sys.platform != "win32":
     from select import (
@@ -32,22 +33,13 @@ async def serve(server: MCPServer[Any]) -> None:
         await server.run_stdio_async()
         return
     inner = server._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - 2.3 has no public door for own streams
-    async with anyio.create_task_group() as group:
-        group.start_soon(_end_on_signal, group.cancel_scope)
+    async with ended_by_signal():
         with _Wire() as wire:
             async with stdio_server(cast("anyio.AsyncFile[str]", wire), cast("anyio.AsyncFile[str]", wire)) as (
                 read,
                 write,
             ):
                 await inner.run(read, write, inner.create_initialization_options())
-        group.cancel_scope.cancel()
-
-
-async def _end_on_signal(scope: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            scope.cancel()
-            return
 
 
 class _Wire:

@@ -40,7 +40,8 @@ async def plan_epic(
     """
     host = await ctx.request_context.lifespan_context.host()
     reading = await _read(host.world, epic_file, epic_text)
-    planned = await anyio.to_thread.run_sync(lambda: plan(reading.draft, redo=redo))
+    checked = bool(host.world.settings().epic.checks)
+    planned = await anyio.to_thread.run_sync(lambda: plan(reading.draft, redo=redo, config_checks=checked))
     async with host.engine() as engine:
         adopt(engine, planned)
     unused = [UnusedText(line=u.line, text=cut(u.text, 120), why=u.why) for u in reading.unused]
@@ -64,7 +65,7 @@ async def start_wave(
     ctx: Context[Session],
     epic: Annotated[str, Field(description="Id that plan_epic returned.")],
     through: Annotated[
-        Literal["ready", "all"] | int,
+        Literal["ready", "all"] | Annotated[int, Field(ge=1, strict=True)],
         Field(description="'ready': stories that can start now; 'all': to the end; a number: up to that wave."),
     ] = "ready",
     strategy: Annotated[Literal["sequential", "asyncio", "agent-teams"] | None, Field()] = None,

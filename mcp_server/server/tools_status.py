@@ -12,6 +12,7 @@ from mcp_server.core.decide import epic_of, story_of
 from mcp_server.core.model import Epic, Ledger, Story, StoryState
 from mcp_server.core.policy import poll_after_s
 from mcp_server.core.views import EpicState, epic_state, is_at_rest
+from mcp_server.errors import Code, Refused
 from mcp_server.server.host import Host
 from mcp_server.server.session import Session
 from mcp_server.server.wire import LIST_MAX, EpicStatus, StatusReply, StoryDetail, StoryLine
@@ -50,6 +51,8 @@ async def story_status(
     With wait_s the call returns at the next change, so that nobody has to poll; it returns at once when nothing moves.
     """
     host = await ctx.request_context.lifespan_context.host()
+    if story is not None and epic is None:
+        raise Refused(Code.BAD_ARGUMENT, f"The story {story!r} was named without its epic.", "Pass epic=... with it.")
     ledger = host.ledger()
     if epic is not None:
         chosen = epic_of(ledger, epic)

@@ -12,12 +12,13 @@ import anyio
 from platformdirs import user_state_path
 
 from mcp_server.adapters.agents.output import tail_of
-from mcp_server.adapters.agents.profiles import resolve
+from mcp_server.adapters.agents.profiles import Profile, resolve
 from mcp_server.adapters.agents.runner import ProcessRunner
 from mcp_server.adapters.agents.tree import root_of
 from mcp_server.adapters.clock import SystemClock
 from mcp_server.adapters.git.integration import GitMerge
 from mcp_server.adapters.git.repository import Repository
+from mcp_server.adapters.git.saving import sweep
 from mcp_server.adapters.git.worktrees import GitWorktrees
 from mcp_server.adapters.journal.sqlite import SqliteJournal
 from mcp_server.core.model import AttemptId, EpicId, Process, Story
@@ -35,6 +36,8 @@ class World:
     """The folder that was named; relative paths in requests are read from here."""
     repository: Repository
     clock: SystemClock = field(default_factory=SystemClock)
+    agents: dict[str, Profile] = field(default_factory=dict[str, Profile])
+    """The configuration's own agents, as last read."""
 
     @classmethod
     async def open(cls, start: Path) -> Self:
@@ -64,27 +67,36 @@ class World:
         return user_state_path("epicwave", appauthor=False) / "worktrees" / f"{name}-{digest}"
 
     def ports(self, journal: SqliteJournal) -> Ports:
-        """The world for one engine."""
+        """The world for one engine, whose host holds the repository's lock."""
+        sweep(self.repository)
         settings = self.settings()
+        self._read_agents(settings)
         root = self.worktrees_root(settings)
         return Ports(
             clock=self.clock,
             journal=journal,
             worktrees=GitWorktrees(self.repository, root),
             merge=GitMerge(self.repository, root),
-            runner=self._runner(settings),
+            runner=self._runner(),
         )
 
-    def _runner(self, settings: Settings) -> ProcessRunner:
+    def _runner(self) -> ProcessRunner:
         return ProcessRunner(
-            self.state_dir / "logs", self.repository.common_dir, settings.agents, identity=self.repository.agent_env
+            self.state_dir / "logs", self.repository.common_dir, self.agents, identity=self.repository.agent_env
         )
 
     def check_agents(self, names: Iterable[str]) -> None:
-        """Raises `Refused(unknown_agent)` for an agent that is not known or whose program is not installed."""
-        custom = self.settings().agents
+        """Take the agents of the configuration as it is now, for a living engine's runner too.
+
+        Raises `Refused(unknown_agent)` for one that is not known or whose program is not installed.
+        """
+        self._read_agents(self.settings())
         for name in dict.fromkeys(names):
-            resolve(name, custom).check(self.repository.top)
+            resolve(name, self.agents).check(self.repository.top)
+
+    def _read_agents(self, settings: Settings) -> None:
+        self.agents.clear()
+        self.agents.update(settings.agents)
 
     def is_alive(self, process: Process) -> bool:
         """True while this very process, by pid and start time, exists."""

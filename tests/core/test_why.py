@@ -76,7 +76,9 @@ def test_a_blocked_story_names_the_roots_and_the_way_out() -> None:
     life = Life(story("a"), story("b", "a"), story("c", "b"))
     life.start(attempts=1)
     life.fail("a")
-    assert _why(life, "c") == "Blocked by a (failed). To try those again: start_wave with retry=true, or `epicwave run` again."
+    assert _why(life, "c") == (
+        "Blocked by a (failed). To try those again: start_wave with retry=true, or `epicwave run` again."
+    )
 
 
 def test_a_pending_story_behind_pending_ones_names_them() -> None:

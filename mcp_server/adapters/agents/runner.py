@@ -63,7 +63,8 @@ class ProcessRunner:
     ) -> None:
         self._logs = logs
         self._git_dir = git_dir
-        self._custom = dict(custom or {})
+        self._custom: Mapping[str, profiles.Profile] = custom if custom is not None else {}
+        """The caller's own mapping, so that a configuration that is read again counts for the next agent."""
         self._identity = dict(identity or {})
         """Who commits, as git's variables; empty when the repository or the user says so already."""
         self._grace_s = grace_s

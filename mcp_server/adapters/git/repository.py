@@ -178,7 +178,8 @@ async def _git_version() -> tuple[int, int]:
     try:
         text = (await Git().read("version", at=Path(await anyio.Path.home()))).text
     except (ImportError, Fault) as error:  # GitPython's import asks git for its version too
-        raise Refused(Code.GIT_MISSING, f"`git` is on the PATH but does not run: {error}", remedy) from error
+        said = " ".join(str(error).split())
+        raise Refused(Code.GIT_MISSING, f"`git` is on the PATH but does not run: {said}", remedy) from error
     return parsed_version(text)
 
 

@@ -44,7 +44,8 @@ async def _tree_of(repository: Repository, folder: Path, index: Path | None, par
     It starts from a copy of the worktree's index (`index`), which knows what was added by force and what a sparse
     checkout leaves out; without a sound worktree (`index` None) from the parent's files.
     """
-    with tempfile.TemporaryDirectory(prefix="epicwave-") as scratch:
+    place = await anyio.to_thread.run_sync(_scratch_folder, repository)
+    with tempfile.TemporaryDirectory(dir=place) as scratch:
         here = _Scratch(repository, folder, folder if index else None, Path(scratch) / "index")
         if index is None or not await anyio.to_thread.run_sync(_copied, index, here.index):
             await here.write("read-tree", *([parent] if parent else ["--empty"]))
@@ -57,6 +58,17 @@ async def _tree_of(repository: Repository, folder: Path, index: Path | None, par
             await here.write("update-index", "--force-remove", "-z", "--stdin", stdin=os.fsencode(inner))
             await here.write("read-tree", f"--prefix={inner}/", tree)
         return (await here.write("write-tree")).text
+
+
+def sweep(repository: Repository) -> None:
+    """Remove what a kill -9 left while work was being saved. Only for whoever holds the repository's lock."""
+    shutil.rmtree(repository.state_dir / "tmp", ignore_errors=True)
+
+
+def _scratch_folder(repository: Repository) -> Path:
+    place = repository.state_dir / "tmp"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 @dataclass(frozen=True, slots=True)

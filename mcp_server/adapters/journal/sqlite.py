@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -41,8 +42,9 @@ class SqliteJournal:
             self._db.executemany("INSERT INTO event (at_s, kind, version, body) VALUES (?, ?, ?, ?)", rows)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            with suppress(sqlite3.Error):  # a closed or broken file has nothing to roll back
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
             raise JournalError(f"{self._path}: {error}") from error
 
     def replay(self, after: int = 0) -> list[Event]:
