@@ -7,6 +7,7 @@ import shlex
 
 _OPERATOR = re.compile(r"[();<>|&]+")
 _EXPANSION = re.compile(r"\$[A-Za-z_{(]|`")
+_QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _WRAP = "Commands are run without a shell; wrap it: [sh, -c, '...'], or give a list of words."
 
@@ -25,7 +26,7 @@ def split(text: str) -> tuple[str, ...]:
     command = text.strip()
     if not command:
         raise ShellSyntaxError("The command is empty.", "Name a program and its arguments.")
-    if "\n" in command:
+    if "\n" in _QUOTED.sub("", command):
         raise ShellSyntaxError(f"{command.splitlines()[0]!r} and more is a script of several lines.", _WRAP)
     try:
         words = tuple(shlex.split(command))

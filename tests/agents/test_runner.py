@@ -67,7 +67,7 @@ async def test_an_agent_knows_who_it_is_and_where(world: World) -> None:
     assert Path(told["cwd"]) == world.worktree
     assert told["argv"] == ["S1", str(world.worktree), str(world.git_dir), brief, "{other}"]
     own = {name: value for name, value in told["env"].items() if name.startswith("EPICWAVE_")}
-    own.pop("EPICWAVE_LEASH", None)
+    own = {name: value for name, value in own.items() if name not in {"EPICWAVE_LEASH", "EPICWAVE_CORPUS"}}
     assert own == {"EPICWAVE_EPIC": "E1", "EPICWAVE_STORY": "S1", "EPICWAVE_ATTEMPT": "2", "EPICWAVE_BRIEF": brief}
     assert told["env"]["FROM_PROFILE"] == "yes"
 
@@ -83,6 +83,15 @@ async def test_what_would_lead_an_agent_to_another_repository_or_session_is_not_
     environment = json.loads(world.log.splitlines()[1])["env"]
     assert "wrong" not in environment.values()
     assert environment["CLAUDE_CODE_USE_BEDROCK"] == environment["MY_SETTING"] == "kept"
+
+
+async def test_an_agents_git_starts_no_upkeep_that_would_be_killed_with_it(world: World) -> None:
+    """And the settings that were handed to us that way stay in force."""
+    ask = "import subprocess; print([subprocess.getoutput(f'git config --get {k}') for k in %r])"
+    keys = ("maintenance.auto", "gc.auto", "user.name")
+    given = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "Eve"}
+    assert (await world.run(ask % (keys,), **given)).tail == "['false', '0', 'Eve']"
+    assert (await world.run(ask % (keys[:2],), GIT_CONFIG_COUNT="junk")).tail == "['false', '0']"
 
 
 async def test_the_log_has_both_streams_the_command_and_the_end(world: World) -> None:

@@ -16,6 +16,7 @@ from mcp_server.core.argv import ShellSyntaxError, split
         ("grep '#' notes # not a comment", ("grep", "#", "notes", "#", "not", "a", "comment")),
         ("tool '$HOME' ~ *.py {a} ''", ("tool", "$HOME", "~", "*.py", "{a}", "")),
         ("tool --flag=x caf\u00e9", ("tool", "--flag=x", "caf\u00e9")),
+        ("python -c 'a = 1\nb = 2'", ("python", "-c", "a = 1\nb = 2")),
     ],
 )
 def test_quotes_group_and_nothing_is_expanded(text: str, words: tuple[str, ...]) -> None:

@@ -156,6 +156,10 @@ class Scene:
         """Living processes of this scene's agents, wherever they are."""
         return marked(self.mark)
 
+    def children(self) -> list[psutil.Process]:
+        """Those of them that an agent waits for, a child or a gate: all steps before it are done."""
+        return [p for p in self.processes() if any("time.sleep(" in word for word in _argv(p))]
+
     def leftovers(self) -> list[str]:
         """What must not be there once nothing runs: processes, worktrees, work branches, base refs."""
         found = [f"process {p.pid} {' '.join(_argv(p))}" for p in self.processes()]

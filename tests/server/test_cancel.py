@@ -22,7 +22,7 @@ async def test_a_cancel_while_agents_run_leaves_no_process_and_saves_their_work(
     scene.epic(*[story(name) for name in ("S1", "S2", "S3")], story("S4", "S1"))
     await lead.ask("plan_epic", epic_file="epic.yaml")
     await lead.ask("start_wave", epic="notes", through="all", strategy="asyncio")
-    await until(lambda: len(scene.processes()) == 9)  # a leash, an agent and its child each
+    await until(lambda: len(scene.children()) == 3)
     reply = await lead.ask("cancel_epic", epic="notes", reason="enough")
     assert scene.processes() == []
     stopped = {s["story"]: s for s in reply["stopped"]}
@@ -45,7 +45,7 @@ async def test_a_child_that_ignores_term_is_gone_too(modern: Lead, scene: Scene)
     scene.epic(story("S1"))
     await modern.ask("plan_epic", epic_file="epic.yaml")
     await modern.ask("start_wave", epic="notes")
-    await until(lambda: len(scene.processes()) == 3)
+    await until(lambda: len(scene.children()) == 1)
     with anyio.fail_after(20):
         reply = await modern.ask("cancel_epic", epic="notes")
     assert [s["processes_gone"] for s in reply["stopped"]] == [True]
@@ -67,7 +67,7 @@ async def test_one_story_is_stopped_and_the_others_go_on(modern: Lead, scene: Sc
     scene.epic(story("S1"), story("S2"), story("S3", "S1"), story("S4", "S2"))
     await modern.ask("plan_epic", epic_file="epic.yaml")
     await modern.ask("start_wave", epic="notes", through="all", strategy="asyncio")
-    await until(lambda: len(scene.processes()) == 6)
+    await until(lambda: len(scene.children()) == 2)
     reply = await modern.ask("cancel_epic", epic="notes", story="S1")
     assert [s["story"] for s in reply["stopped"]] == ["S1"]
     assert len(scene.processes()) == 3
@@ -99,7 +99,7 @@ async def test_a_critical_story_that_fails_stops_its_siblings(modern: Lead, scen
     scene.epic(story("S1", critical=True), story("S2"), story("S3", "S2"))
     await modern.ask("plan_epic", epic_file="epic.yaml")
     await modern.ask("start_wave", epic="notes", through="all", strategy="asyncio")
-    await until(lambda: len(scene.processes()) == 6)
+    await until(lambda: len(scene.children()) == 2)
     scene.open("go")
     states = await modern.until_rest()
     assert (states["S1"], states["S2"]) == ("failed", "cancelled")

@@ -97,7 +97,7 @@ async def test_a_server_that_ends_gives_the_engine_back(scene: Scene) -> None:
         await first.ask("plan_epic", epic_file="epic.yaml")
         await first.ask("start_wave", epic="notes")
         await first.watch(all_are("running"))
-        await until(lambda: len(scene.processes()) == 3)
+        await until(lambda: len(scene.children()) == 1)
     assert scene.leftovers() == []
     assert "S1.md" in scene.tree("refs/epicwave/rescue/notes/S1/1")
     async with leading(build(scene.repo)) as second:

@@ -9,8 +9,8 @@ import pytest
 
 from mcp_server.testing.lives import Config, Tally, run_life
 
-BUDGET_S = 40.0
-ENOUGH = 50
+BUDGET_S = 20.0
+ENOUGH = 25
 """Lives that even a slow machine gets through in that time."""
 
 

@@ -48,6 +48,9 @@ UNSET = frozenset(
 """What agents and checks do not inherit from us."""
 
 
+UPKEEP = {"maintenance.auto": "false", "gc.auto": "0"}
+
+
 class ProcessRunner:
     """Starts agents and checks. Stores where their logs go, the common git folder and the user's own profiles."""
 
@@ -148,7 +151,21 @@ def _write(path: Path, text: str) -> None:
 
 def _environment(more: Mapping[str, str], **own: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in UNSET}
-    return {**kept, **more, **own}
+    return without_upkeep({**kept, **more, **own})
+
+
+def without_upkeep(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with git's own housekeeping off, behind whatever settings it carries already.
+
+    `git commit` starts `git maintenance` in the background now and then. It belongs to the agent's processes and is
+    ended with them, and then its lock stays in the user's repository and stops all later housekeeping there.
+    """
+    given = environment.get("GIT_CONFIG_COUNT", "0")
+    count = int(given) if given.isdecimal() else 0
+    more = {"GIT_CONFIG_COUNT": str(count + len(UPKEEP))}
+    for number, key in enumerate(UPKEEP, count):
+        more |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": UPKEEP[key]}
+    return {**environment, **more}
 
 
 def _words(ending: supervised.Ending) -> str:
