@@ -13,7 +13,7 @@ from mcp_server.adapters.formats.detect import read_epic
 from mcp_server.cli.show import change_line, epic_line, live_table, story_table
 from mcp_server.cli.terminal import open_console
 from mcp_server.core.commands import Through
-from mcp_server.core.model import Epic, EpicId, Ledger, StoryState
+from mcp_server.core.model import Epic, EpicId, Ledger, Story, StoryState
 from mcp_server.core.planning import Plan, plan
 from mcp_server.core.views import EpicState, epic_state, is_at_rest
 from mcp_server.engine.engine import Engine
@@ -97,6 +97,9 @@ def _interrupted(outcome: _Outcome, console: Console) -> None:
 async def _run(host: Host, planned: Plan, asked: Asked, console: Console) -> None:
     epic_id = planned.spec.id
     async with host.engine() as engine:
+        if any(s.state is StoryState.MERGING for s in _stories(engine, epic_id)):
+            console.print("An earlier run left finished stories in the merge queue; they are merged first.")
+            await engine.wait_for(lambda _: all(s.state is not StoryState.MERGING for s in _stories(engine, epic_id)))
         adopt(engine, planned)
         try:
             await launch(host.world, engine, asked.launch(epic_id))
@@ -108,6 +111,11 @@ async def _run(host: Host, planned: Plan, asked: Asked, console: Console) -> Non
             await _live(engine, epic_id, console)
         else:
             await _lines(engine, epic_id, console)
+
+
+def _stories(engine: Engine, epic_id: EpicId) -> list[Story]:
+    epic = engine.ledger.epics.get(epic_id)
+    return list(epic.stories.values()) if epic is not None else []
 
 
 async def _live(engine: Engine, epic_id: EpicId, console: Console) -> None:

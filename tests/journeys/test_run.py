@@ -256,6 +256,29 @@ def test_a_killed_run_leaves_no_agent_and_goes_on(scene: Scene) -> None:
     _goes_on(scene)
 
 
+def test_what_a_killed_run_left_in_the_merge_queue_is_merged_before_an_edited_epic_is_taken(scene: Scene) -> None:
+    """The finished story is not paid for again, and the edit is not refused because of it."""
+    checking, go = scene.outside / "checking", scene.outside / "go"
+    waits = (
+        "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch()\n"
+        "while not pathlib.Path(sys.argv[2]).exists(): time.sleep(0.05)"
+    )
+    scene.configure({"checks": [[sys.executable, "-c", waits, str(checking), str(go)]]})
+    scene.play("S1", write("S1.md"), commit())
+    scene.epic(story("S1"))
+    running = start(scene.repo, "run", "epic.yaml")
+    wait_until(checking.exists)
+    running.kill()
+    finish(running)
+    go.touch()
+    scene.epic(story("S1"), story("S2", "S1"))
+    said = epicwave(scene.repo, "run", "epic.yaml")
+    assert said.code == 0, said
+    assert "merged first" in said.out
+    assert {"S1.md", "S2.md"} <= scene.tree("epicwave/notes").keys()
+    assert scene.starts("S1") == 1
+
+
 def test_a_stall_and_a_time_limit_end_an_attempt_as_their_own_cause(scene: Scene) -> None:
     scene.configure({"attempts": 1, "fail_fast": False, "attempt_timeout_s": 3, "stall_timeout_s": 0.7})
     scene.play("QUIET", sleep(AN_HOUR))

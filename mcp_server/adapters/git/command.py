@@ -120,6 +120,15 @@ class Git:
         answer = await self._run(argv, at, content, env, b"")
         return _accepted(argv, answer, ok)
 
+    async def steady(self, *argv: str) -> Answer:
+        """Ask something that git gets wrong for a moment while a worktree comes or goes: asked again then."""
+        for _ in range(LOCK_RETRIES):
+            answer = await self._run(argv, None, None, None, b"")
+            if answer.code == 0:
+                return answer
+            await anyio.sleep(random.uniform(0.05, 0.3))  # noqa: S311 - jitter, not a secret
+        return await self.read(*argv)
+
     async def write(
         self,
         *argv: str,

@@ -147,7 +147,7 @@ class Repository:
     async def trees(self) -> list[Tree]:
         """All worktrees of the repository, the user's first."""
         by_nul = self.version >= (2, 36)  # older ones cannot say -z: a path with a newline in it is beyond them
-        answer = await self.git.read("worktree", "list", "--porcelain", *(["-z"] if by_nul else []))
+        answer = await self.git.steady("worktree", "list", "--porcelain", *(["-z"] if by_nul else []))
         records = answer.out.split(b"\0\0" if by_nul else b"\n\n")
         return [_tree(record.split(b"\0" if by_nul else b"\n")) for record in records if record.strip(b"\0\n")]
 
@@ -236,9 +236,25 @@ def _tree(lines: list[bytes]) -> Tree:
 
 def _rebasing(common_dir: Path, ref: str) -> Path | None:
     """`git worktree list` calls a worktree detached while it rebases a branch; git itself goes by these files."""
-    for git_dir in (common_dir, *common_dir.glob("worktrees/*")):
+    for git_dir in (common_dir, *listed(common_dir / "worktrees")):
         for name in (git_dir / "rebase-merge" / "head-name", git_dir / "rebase-apply" / "head-name"):
-            if name.is_file() and name.read_text("utf-8", "replace").strip() == ref:
-                link = git_dir / "gitdir"
-                return Path(link.read_text("utf-8", "replace").strip()).parent if link.is_file() else common_dir.parent
+            if text_of(name) == ref:
+                link = text_of(git_dir / "gitdir")
+                return Path(link).parent if link is not None else common_dir.parent
     return None
+
+
+def listed(folder: Path) -> list[Path]:
+    """What is in a folder; nothing when it is not there, or goes while we look: other worktrees come and go."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def text_of(path: Path) -> str | None:
+    """What a small file says; None when it is not there, or goes while we look."""
+    try:
+        return path.read_text("utf-8", "replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from mcp_server.adapters.git.repository import Repository
+from mcp_server.adapters.git.repository import Repository, listed, text_of
 from mcp_server.core.model import Sha
 from mcp_server.errors import Fault, FaultCause
 
@@ -70,11 +70,11 @@ def _make_writable(top: Path) -> None:
 
 def _sweep(common_dir: Path, path: Path, reason: str) -> None:
     """What `worktree add` leaves when it is killed between its first files; git neither lists nor prunes it."""
-    for half in common_dir.glob(f"worktrees/{path.name}*"):
-        lock = half / "locked"
-        if not (half / "gitdir").exists() and lock.is_file() and lock.read_text("utf-8", "replace").strip() == reason:
+    for half in listed(common_dir / "worktrees"):
+        ours = half.name.startswith(path.name) and text_of(half / "locked") == reason
+        if ours and not (half / "gitdir").exists():
             shutil.rmtree(half)
-    if path.parent.is_dir() and not any(path.parent.iterdir()):
+    if path.parent.is_dir() and not listed(path.parent):
         try:
             path.parent.rmdir()
         except OSError:

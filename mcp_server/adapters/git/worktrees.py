@@ -29,7 +29,7 @@ from mcp_server.adapters.git.names import (
     base_ref,
     rescue_ref,
 )
-from mcp_server.adapters.git.repository import Repository
+from mcp_server.adapters.git.repository import Repository, listed
 from mcp_server.adapters.git.saving import committed, saved
 from mcp_server.adapters.git.status import status
 from mcp_server.core.model import AttemptId, Sha
@@ -88,7 +88,7 @@ class GitWorktrees:
         """See `Worktrees.held`. Sorted; folders without a registration and base refs without a branch count too."""
         refs = await self._repository.refs(WORK, BASES)
         folders = [tree.path for tree in await self._repository.trees()]
-        folders += await anyio.to_thread.run_sync(lambda: list(self._root.glob("*/*")))
+        folders += await anyio.to_thread.run_sync(lambda: [f for epic in listed(self._root) for f in listed(epic)])
         inside = [path.relative_to(self._root).parts for path in folders if path.is_relative_to(self._root)]
         found = {attempt_of_ref(ref) for ref in refs} | {attempt_of_folder(*parts) for parts in inside}
         return sorted(attempt for attempt in found if attempt)
