@@ -134,7 +134,7 @@ class Place:
             + [str(p) for root in (self.folder / "worktrees", git_dir / "worktrees") for p in _inside(root)],
             "branches": [b for b in self.refs("refs/heads/epicwave-work/") if b not in waiting],
             "base refs": self.refs("refs/epicwave/base/"),
-            "locks": [str(p) for p in git_dir.rglob("*.lock") if p.name != "engine.lock"] + self._held(),
+            "locks": [str(p) for p in git_dir.rglob("*.lock")] + self._held(),
             "temporary": [str(p) for p in self.temporary.iterdir()],
             "lost work": self._lost(waiting),
             "checkout": [] if self._checkout() == self.before else ["the checkout was changed"],

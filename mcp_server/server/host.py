@@ -132,7 +132,7 @@ class holding:  # noqa: N801 - it is used as a verb: `with holding(...)`
     def __init__(self, state_dir: Path, name: str) -> None:
         self._holder = state_dir / "engine.json"
         self._name = name
-        self._lock = FileLock(state_dir / "engine.lock", timeout=0)
+        self._lock = FileLock(state_dir / "engine.guard", timeout=0)  # the file stays, the lock on it does not
 
     def __enter__(self) -> None:
         try:
