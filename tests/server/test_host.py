@@ -8,15 +8,16 @@ import anyio
 import pytest
 
 from mcp_server.adapters.formats.detect import read_epic
+from mcp_server.adapters.journal.sqlite import SqliteJournal
 from mcp_server.core.planning import plan
-from mcp_server.errors import Code, Fault, Refused
+from mcp_server.errors import Code, Fault, JournalError, Refused
 from mcp_server.server import launch as launching
 from mcp_server.server.app import build
 from mcp_server.server.host import Host, holding
 from mcp_server.server.launch import Launch, adopt, launch
 from mcp_server.server.world import World
-from tests.server.lead import Lead, leading, text_of
-from tests.server.scene import Scene, story
+from tests.server.lead import Lead, leading, text_of, until
+from tests.server.scene import Scene, commit, story, write
 
 pytestmark = pytest.mark.anyio
 
@@ -69,6 +70,34 @@ async def test_a_state_folder_that_cannot_be_used_is_said_and_mended_without_a_n
     assert "call again" in said
     in_the_way.unlink()
     await lead.ask("plan_epic", epic_file="epic.yaml")
+
+
+async def test_a_journal_that_cannot_be_written_ends_the_engine_and_not_the_server(
+    lead: Lead, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up while an agent works: it is stopped, its work is saved, and looking goes on."""
+    scene.play("S1", write("S1.md"), scene.gate("go"), commit())
+    scene.epic(story("S1"))
+    await lead.ask("plan_epic", epic_file="epic.yaml")
+    await lead.ask("start_wave", epic="notes")
+    await until(lambda: len(scene.children()) == 1)
+
+    def full(*_: object) -> None:
+        raise JournalError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteJournal, "append", full)
+        scene.open("go")
+        await until(lambda: not scene.processes())
+        result = await lead.client.call_tool("cancel_epic", {"epic": "notes"})
+        assert result.is_error
+        assert "no space left on device" in text_of(result)
+        assert "Free the disk" in text_of(result)
+        assert (await lead.states())["S1"] == "running", "what the journal knew last"
+    await lead.ask("cancel_epic", epic="notes")
+    assert (await lead.states())["S1"] == "cancelled"
+    assert "S1.md" in scene.tree("refs/epicwave/rescue/notes/S1/1")
+    assert scene.leftovers() == []
 
 
 def test_the_lock_is_for_one_names_its_holder_and_is_given_back(tmp_path: Path) -> None:
