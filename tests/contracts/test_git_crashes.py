@@ -317,3 +317,15 @@ async def quiet(top: Path) -> None:
 
 def busy(top: Path) -> bool:
     return str(top) in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+
+
+async def test_a_lock_that_a_killed_agent_left_on_its_branch_keeps_nothing_from_being_saved(real: RealWorld) -> None:
+    """Its git was ended in the middle of a commit."""
+    await real.start_epic("e")
+    async with real.worktrees.hold(S1, real.first) as path:
+        real.write(path, "half.txt", "half\n")
+        lock = real.top / ".git" / "refs" / "heads" / "epicwave-work" / "e" / "S1" / "1.lock"
+        lock.touch()
+    assert await real.worktrees.rescue(S1) == "refs/epicwave/rescue/e/S1/1"
+    assert not lock.exists()
+    assert await real.worktrees.held() == []

@@ -114,9 +114,10 @@ class GitWorktrees:
             try:
                 await self._repository.change_refs(old=old, new=new, why=f"ended {attempt}")
             except Fault:
-                if last_try or await self._refs(attempt) == old:
+                freed = await anyio.to_thread.run_sync(trees.clear_ref_locks, self._repository.common_dir, list(new))
+                if last_try or (not freed and await self._refs(attempt) == old):
                     raise
-                continue  # a process that is about to end has just moved a ref: look again
+                continue  # a lock of a killed agent's is gone, or a process about to end has moved a ref: look again
             break
         await trees.remove(self._repository, self.folder(attempt), _reason(attempt))
         return rescue_ref(attempt) in await self._refs(attempt)
