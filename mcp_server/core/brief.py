@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from mcp_server.core.model import AttemptId, Epic, Failure, Story, StoryState
+from mcp_server.core.model import AttemptId, Cause, Epic, Failure, Story, StoryState, is_team
 
 FILES_SHOWN = 40
 """Paths of one earlier story that are listed before the rest is counted."""
@@ -13,7 +13,7 @@ STORIES_SHOWN = 15
 
 
 def brief(epic: Epic, story: Story, attempt: AttemptId, checks: tuple[tuple[str, ...], ...]) -> str:
-    """The whole text that an agent gets on its standard input, in Markdown."""
+    """The whole text that an agent gets, on its standard input or when it claims the story, in Markdown."""
     spec = story.spec
     parts = [
         f"# Story {spec.id}: {spec.title}\n\nEpic: {epic.spec.title} ({attempt.epic}). Attempt {attempt.number}.",
@@ -23,8 +23,9 @@ def brief(epic: Epic, story: Story, attempt: AttemptId, checks: tuple[tuple[str,
         _section("Files", _files(spec.files)),
         _section("Earlier stories, already in your worktree", _earlier(epic, story)),
         _section("Why the last attempt did not land", _failure(story.failure)),
+        _section("What the lead says", story.advice),
         _section("Checks", _checks(checks)),
-        _section("How your work is taken", _RULES),
+        _section("How your work is taken", _TEAM_RULES if is_team(epic) else _RULES),
     ]
     return "\n\n".join(p for p in parts if p) + "\n"
 
@@ -35,6 +36,13 @@ _RULES = """\
   untracked files at the end count as unfinished, and the attempt is refused.
 - Do not merge, rebase, push or switch branches: your commits are rebased, checked and merged for you.
 - When you cannot finish, say why in your last words and exit with a code other than 0."""
+
+
+_TEAM_RULES = """\
+- Work only in your worktree, on the branch that the claim named. Do not merge, push, or touch other branches.
+- Commit everything you want kept, then report_story(lease, "done"): your commits are rebased, checked and merged.
+- A conflict or a red check comes back to you as the answer: mend it in the same worktree, commit, report done again.
+- When you cannot finish: report "failed" and say why, or "blocked" with the one question that a human must answer."""
 
 
 def _section(title: str, body: str) -> str:
@@ -64,7 +72,8 @@ def _earlier(epic: Epic, story: Story) -> str:
 def _failure(failure: Failure | None) -> str:
     if failure is None:
         return ""
-    text = f"Attempt {failure.attempt} ended as `{failure.cause}`: {failure.detail}"
+    asked = failure.cause is Cause.QUESTION
+    text = f"Attempt {failure.attempt} {'asked' if asked else f'ended as `{failure.cause}`'}: {failure.detail}"
     if failure.tail:
         fence = "```"
         while fence in failure.tail:

@@ -1,11 +1,11 @@
-"""Requests, in the imperative: what a lead may ask for. `decide` turns each into one fact or refuses it."""
+"""Requests, in the imperative, of a lead or of the holder of a lease. `decide` makes each a fact, or refuses it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from mcp_server.core.model import EpicId, Policy, Sha, StoryId
+from mcp_server.core.model import AttemptId, Cause, EpicId, Policy, Sha, StoryId
 from mcp_server.core.planning import Plan
 
 Through = Literal["ready", "all"] | int
@@ -30,7 +30,9 @@ class StartWave:
     named: bool = True
     """The lead named strategy, slots or agent; else a living wave's own settings hold."""
     retry: bool = False
-    """Give failed and cancelled stories new attempts."""
+    """Give failed and cancelled stories, and those with an open question, new attempts."""
+    notes: tuple[tuple[StoryId, str], ...] = ()
+    """Answers and advice for the next briefs of these stories; who has an open question is started by its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +52,48 @@ class CancelStory:
     reason: str
 
 
-Command = PlanEpic | StartWave | CancelEpic | CancelStory
+@dataclass(frozen=True, slots=True)
+class ClaimStory:
+    """Take an offered attempt for a sub-agent; its base is noted and its worktree ready."""
+
+    attempt: AttemptId
+    token: str
+    base: Sha
+    holder: str
+    place: str
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RenewLease:
+    """The holder is alive and at work."""
+
+    attempt: AttemptId
+    token: str
+    note: str
+    for_s: float | None = None
+    """How long it is sure to be silent, in seconds: a human is being asked. None for the policy's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndLease:
+    """The holder gives up, or the host knows that it is gone."""
+
+    attempt: AttemptId
+    token: str
+    cause: Cause
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandIn:
+    """The holder says done, and git agrees."""
+
+    attempt: AttemptId
+    token: str
+    head: Sha
+    files: tuple[str, ...]
+
+
+LeaseCommand = ClaimStory | RenewLease | EndLease | HandIn
+Command = PlanEpic | StartWave | CancelEpic | CancelStory | LeaseCommand

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import assert_never
 
-from mcp_server.core.commands import CancelEpic, CancelStory, Command, PlanEpic, StartWave
+from mcp_server.core.commands import (
+    CancelEpic,
+    CancelStory,
+    ClaimStory,
+    Command,
+    EndLease,
+    HandIn,
+    PlanEpic,
+    RenewLease,
+    StartWave,
+)
 from mcp_server.core.events import (
     AttemptClaimed,
     AttemptFailed,
+    AttemptLeased,
     AttemptStopped,
     AttemptSucceeded,
     BranchMerged,
@@ -15,12 +27,15 @@ from mcp_server.core.events import (
     EpicPlanned,
     Event,
     Fact,
+    LeaseEnded,
+    LeaseRenewed,
     MergeProven,
     MergeRefused,
     StoryCancelled,
     WaveStarted,
     WaveWidened,
 )
+from mcp_server.core.leases import decide_lease, is_over
 from mcp_server.core.model import (
     LIVE,
     SETTLED,
@@ -32,12 +47,17 @@ from mcp_server.core.model import (
     StoryState,
     WaveState,
     is_alive,
+    is_team,
 )
 from mcp_server.core.settle import dependencies_merged
+from mcp_server.core.views import question
 from mcp_server.errors import Code, Refused
 
 _ACCEPTS: dict[type[Fact], frozenset[StoryState]] = {
     AttemptClaimed: frozenset({StoryState.OFFERED}),
+    AttemptLeased: frozenset({StoryState.OFFERED}),
+    LeaseRenewed: frozenset({StoryState.RUNNING}),
+    LeaseEnded: frozenset({StoryState.RUNNING}),
     AttemptSucceeded: frozenset({StoryState.RUNNING}),
     AttemptFailed: LIVE,
     AttemptStopped: frozenset({StoryState.STOPPING}),
@@ -57,10 +77,34 @@ def accept(ledger: Ledger, fact: Fact) -> Fact | None:
     story = epic.stories.get(fact.attempt.story) if epic is not None else None
     if story is None or story.attempt != fact.attempt.number or story.state not in _ACCEPTS[type(fact)]:
         return None
+    if epic is None or not _fits(epic, story, fact, max(ledger.as_of_s, fact.at_s)):
+        return None
     stopping_merge = story.state is StoryState.STOPPING and story.head is not None
     if story.state is StoryState.STOPPING and isinstance(fact, BranchMerged | AttemptFailed):
         return fact if isinstance(fact, BranchMerged) == stopping_merge else None
     return fact
+
+
+def _fits(epic: Epic, story: Story, fact: Fact, now_s: float) -> bool:
+    """Processes are claimed for and sub-agents hold leases.
+
+    A job ends a lease only while nobody else has: its holder may have been heard of, or have given up, in the moment
+    when the job looked. A sign of life that crosses with the end of its lease changes nothing.
+    """
+    lease = story.lease
+    match fact:
+        case AttemptClaimed():
+            return not is_team(epic)
+        case AttemptLeased():
+            return is_team(epic)
+        case AttemptSucceeded():
+            return lease is None or lease.ended is None
+        case LeaseRenewed():
+            return lease is not None
+        case LeaseEnded():
+            return lease is not None and lease.ended is None and is_over(story, now_s)
+        case _:
+            return True
 
 
 def decide(ledger: Ledger, command: Command, now_s: float) -> Event:
@@ -74,6 +118,8 @@ def decide(ledger: Ledger, command: Command, now_s: float) -> Event:
             return _cancel_epic(ledger, command, now_s)
         case CancelStory():
             return _cancel_story(ledger, command, now_s)
+        case ClaimStory() | RenewLease() | EndLease() | HandIn():
+            return decide_lease(ledger, command, now_s)
         case _:
             assert_never(command)
 
@@ -134,9 +180,18 @@ def _start_wave(ledger: Ledger, command: StartWave, now_s: float) -> WaveStarted
             f"Wave {epic.wave.number} is coming to its end ({epic.wave.ended_because}).",
             "Wait with story_status(wait_s=45) until it has finished, then start the next.",
         )
-    retryable = [s for s in epic.stories.values() if s.state in (StoryState.FAILED, StoryState.CANCELLED)]
-    reborn = {s.spec.id for s in retryable} if command.retry else set[StoryId]()
-    pending = [s for s in epic.stories.values() if s.state is StoryState.PENDING or s.spec.id in reborn]
+    told = dict(command.notes)
+    for story_id in told:
+        story_of(epic, story_id)
+    over = (StoryState.FAILED, StoryState.CANCELLED)
+    retryable = [s for s in epic.stories.values() if s.state in over or question(s)]
+    reborn = {s.spec.id for s in retryable if command.retry or (question(s) and s.spec.id in told)}
+    waiting = {s.spec.id for s in retryable} - reborn
+    pending = [
+        s
+        for s in epic.stories.values()
+        if s.spec.id not in waiting and (s.state is StoryState.PENDING or s.spec.id in reborn)
+    ]
     match command.through:
         case "all":
             chosen = pending
@@ -149,16 +204,27 @@ def _start_wave(ledger: Ledger, command: StartWave, now_s: float) -> WaveStarted
         raise _nothing_ready(epic, command, retryable)
     members = tuple(s.spec.id for s in chosen)
     retried = tuple(m for m in members if m in reborn)
+    _check_notes(told, members)
     if is_alive(epic.wave) and epic.wave is not None:
         if command.named and epic.wave.policy != command.policy:
             raise Refused(
                 Code.EPIC_BUSY,
                 f"Wave {epic.wave.number} is running with other settings ({epic.wave.policy.strategy}, "
                 f"{epic.wave.policy.slots} slots, agent {epic.wave.policy.agent!r}).",
-                "Leave strategy, slots and agent out to add stories to it, or wait until it has finished.",
+                "Leave strategy, slots and agent out to add stories to it, wait until it has finished, or cancel_epic.",
             )
-        return WaveWidened(command.epic, members, retried, now_s)
-    return WaveStarted(command.epic, members, retried, command.policy, command.base, now_s)
+        return WaveWidened(command.epic, members, retried, now_s, command.notes)
+    return WaveStarted(command.epic, members, retried, command.policy, command.base, now_s, command.notes)
+
+
+def _check_notes(told: Mapping[StoryId, str], members: tuple[StoryId, ...]) -> None:
+    unheard = [story_id for story_id in told if story_id not in members]
+    if unheard:
+        raise Refused(
+            Code.BAD_ARGUMENT,
+            f"The notes for {', '.join(unheard)} would reach nobody: this call starts {', '.join(members[:20])}.",
+            "Write notes for stories that the call starts, or leave them out.",
+        )
 
 
 def _startable(epic: Epic, chosen: list[Story]) -> list[Story]:
@@ -187,10 +253,12 @@ def _nothing_ready(epic: Epic, command: StartWave, retryable: list[Story]) -> Re
         why = f"Everything that can start in {name} has started ({', '.join(busy)} in flight)."
         return Refused(Code.NOTHING_READY, why, "Wait with story_status(wait_s=45), then start the next wave.")
     if retryable and not command.retry:
-        names = ", ".join(f"{s.spec.id} {s.state}" for s in retryable)
+        names = ", ".join(f"{s.spec.id} {'asks' if question(s) else s.state}" for s in retryable)
         why = f"No pending story of {name} can start ({names})."
         return Refused(
-            Code.NOTHING_READY, why, "Look at story_status, mend the cause, then start_wave with retry=true."
+            Code.NOTHING_READY,
+            why,
+            "Look at story_status, mend the cause, then start_wave with retry=true; a question is answered with notes.",
         )
     return Refused(
         Code.NOTHING_READY,

@@ -45,6 +45,11 @@ class PlanError(NamedTuple):
     code: str
     message: str
 
+    @property
+    def bullet(self) -> str:
+        """As one of a list."""
+        return f"- line {self.line}: {self.message}" if self.line else f"- {self.message}"
+
 
 @dataclass(frozen=True, slots=True)
 class DraftStory:
@@ -86,13 +91,19 @@ class BadEpic(Refused):
     """An epic that was read but cannot be planned. `errors` has all of it, in the order of the lines."""
 
     def __init__(self, errors: tuple[PlanError, ...], source: str = "inline") -> None:
-        shown = [f"- line {e.line}: {e.message}" if e.line else f"- {e.message}" for e in errors[:_SHOWN_ERRORS]]
+        shown = [error.bullet for error in errors[:_SHOWN_ERRORS]]
         if len(errors) > _SHOWN_ERRORS:
             shown.append(f"- and {len(errors) - _SHOWN_ERRORS} more")
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
-        why = "\n".join([f"The epic ({source}) has {count}:", *shown])
+        self.head = f"The epic ({source}) has {count}:"
+        why = "\n".join([self.head, *shown])
         super().__init__(Code.BAD_EPIC, why + "\n", "Mend the epic and plan it again; nothing was changed.")
         self.errors = errors
+
+    def in_full(self) -> Refused:
+        """The same with every error in its words, for whoever has room for them."""
+        why = "\n".join([self.head, *(error.bullet for error in self.errors)])
+        return Refused(self.code, why + "\n", self.remedy)
 
 
 def epic_id(draft: EpicDraft) -> str:

@@ -10,6 +10,7 @@ from mcp_server.core.model import (
     Cause,
     EpicId,
     EpicSpec,
+    Lease,
     Policy,
     Process,
     Proven,
@@ -39,6 +40,8 @@ class WaveStarted:
     policy: Policy
     base: Sha
     at_s: float
+    notes: tuple[tuple[StoryId, str], ...] = ()
+    """What the lead has to say to single members: the answer to a question, or advice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class WaveWidened:
     members: tuple[StoryId, ...]
     retried: tuple[StoryId, ...]
     at_s: float
+    notes: tuple[tuple[StoryId, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,36 @@ class AttemptClaimed:
     attempt: AttemptId
     process: Process
     base: Sha
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLeased:
+    """A sub-agent of the editor took the offered story."""
+
+    attempt: AttemptId
+    lease: Lease
+    base: Sha
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRenewed:
+    """A sign of life: the holder's word, or a change in its worktree."""
+
+    attempt: AttemptId
+    until_s: float
+    note: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEnded:
+    """The holder gave up, died, or was not heard of in time. From here on it is too late for a report."""
+
+    attempt: AttemptId
+    cause: Cause
+    detail: str
     at_s: float
 
 
@@ -133,6 +167,8 @@ class MergeRefused:
     tail: str
     saved_ref: str | None
     at_s: float
+    onto: Sha | None = None
+    """The tip that it was tried on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +197,18 @@ class Ticked:
     at_s: float
 
 
-Fact = AttemptClaimed | AttemptSucceeded | AttemptFailed | AttemptStopped | MergeProven | BranchMerged | MergeRefused
-"""What jobs report; each names its attempt, the fence."""
+Fact = (
+    AttemptClaimed
+    | AttemptLeased
+    | LeaseRenewed
+    | LeaseEnded
+    | AttemptSucceeded
+    | AttemptFailed
+    | AttemptStopped
+    | MergeProven
+    | BranchMerged
+    | MergeRefused
+)
+"""What jobs and the holders of leases report; each names its attempt, the fence."""
 
 Event = EpicPlanned | WaveStarted | WaveWidened | WaveInterrupted | Fact | EpicCancelled | StoryCancelled | Ticked

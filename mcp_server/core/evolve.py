@@ -8,12 +8,16 @@ from typing import Any, assert_never
 from mcp_server.core.events import (
     AttemptClaimed,
     AttemptFailed,
+    AttemptLeased,
     AttemptStopped,
     AttemptSucceeded,
     BranchMerged,
     EpicCancelled,
     EpicPlanned,
     Event,
+    Fact,
+    LeaseEnded,
+    LeaseRenewed,
     MergeProven,
     MergeRefused,
     StoryCancelled,
@@ -22,12 +26,14 @@ from mcp_server.core.events import (
     WaveStarted,
     WaveWidened,
 )
+from mcp_server.core.leases import can_repair, renewed_until_s
 from mcp_server.core.model import (
     LIVE,
     SETTLED,
     Cause,
     Epic,
     Failure,
+    Lease,
     Ledger,
     Story,
     StoryId,
@@ -105,7 +111,8 @@ def _planned(before: Epic | None, event: EpicPlanned) -> Epic:
     return replace(before, spec=event.spec, stories=stories)
 
 
-def _queue(epic: Epic, members: tuple[StoryId, ...], attempts: int) -> Epic:
+def _queue(epic: Epic, members: tuple[StoryId, ...], attempts: int, notes: tuple[tuple[StoryId, str], ...]) -> Epic:
+    told = dict(notes)
     for story_id in members:
         story = epic.stories[story_id]
         epic = put(
@@ -115,6 +122,8 @@ def _queue(epic: Epic, members: tuple[StoryId, ...], attempts: int) -> Epic:
             budget=story.attempt + attempts,
             not_before_s=0.0,
             stop_reason="",
+            advice=told.get(story_id, story.advice),
+            failure=replace(story.failure, answered=True) if story.failure is not None else None,
         )
     return epic
 
@@ -123,14 +132,14 @@ def _started(epic: Epic, event: WaveStarted) -> Epic:
     number = epic.wave.number + 1 if epic.wave is not None else 1
     left_over = (s.spec.id for s in epic.stories.values() if s.state is StoryState.MERGING)  # of an interrupted wave
     wave = Wave(number, WaveState.RUNNING, frozenset((*event.members, *left_over)), event.policy, event.at_s)
-    epic = _queue(epic, event.members, event.policy.attempts)
+    epic = _queue(epic, event.members, event.policy.attempts, event.notes)
     return replace(epic, wave=wave, cancelled=None, base=epic.base or event.base)
 
 
 def _widened(epic: Epic, event: WaveWidened) -> Epic:
     wave = epic.wave
     assert wave is not None, "a wave is widened while it lives"  # noqa: S101 - decide saw to it
-    epic = _queue(epic, event.members, wave.policy.attempts)
+    epic = _queue(epic, event.members, wave.policy.attempts, event.notes)
     return replace(epic, wave=replace(wave, members=wave.members | frozenset(event.members)))
 
 
@@ -189,18 +198,13 @@ def _story_cancelled(epic: Epic, event: StoryCancelled) -> Epic:
     return stop(epic, epic.stories[event.story], event.reason)
 
 
-def _reported(
-    epic: Epic,
-    event: AttemptClaimed
-    | AttemptSucceeded
-    | AttemptFailed
-    | AttemptStopped
-    | MergeProven
-    | BranchMerged
-    | MergeRefused,
-) -> Epic:
+def _reported(epic: Epic, event: Fact) -> Epic:
     story = epic.stories[event.attempt.story]
     match event:
+        case AttemptLeased():
+            return put(epic, story, state=StoryState.RUNNING, lease=event.lease, base=event.base)
+        case LeaseRenewed() | LeaseEnded():
+            return put(epic, story, lease=_lease_after(story.lease, event))
         case AttemptClaimed():
             return put(epic, story, state=StoryState.RUNNING, process=event.process, base=event.base)
         case AttemptSucceeded():
@@ -216,6 +220,7 @@ def _reported(
                 merge_rank=epic.merges,
                 merge_faults=0,
                 not_before_s=0.0,
+                lease=replace(story.lease, head=event.head) if story.lease is not None else None,
             )
         case MergeProven():
             return put(epic, story, proven=event.proven)
@@ -246,10 +251,36 @@ def _reported(
             assert_never(event)
 
 
+def _lease_after(lease: Lease | None, event: LeaseRenewed | LeaseEnded) -> Lease:
+    assert lease is not None, "only a lease is renewed or ends"  # noqa: S101 - decide saw to it
+    if isinstance(event, LeaseRenewed):
+        return replace(lease, until_s=event.until_s, note=event.note or lease.note)
+    return replace(lease, ended=(event.cause, event.detail))
+
+
+def _repair(epic: Epic, story: Story, event: MergeRefused, failure: Failure) -> Epic:
+    """The sub-agent that did the work is still there and knows it: it mends the conflict or the red check."""
+    assert story.lease is not None, "can_repair looked"  # noqa: S101
+    repairing = replace(story, repairs=story.repairs + 1)
+    until_s = renewed_until_s(repairing, story.lease, epic, event.at_s)
+    return put(
+        epic,
+        repairing,
+        state=StoryState.RUNNING,
+        lease=replace(story.lease, until_s=until_s),
+        head=None,
+        proven=None,
+        failure=failure,
+    )
+
+
 def _failed(epic: Epic, story: Story, event: AttemptFailed | MergeRefused) -> Epic:
     """An attempt or a merge ended badly: try again while the budget lasts, else failed for good."""
     at_s = event.at_s
-    failure = Failure(event.cause, event.detail, story.attempt, event.tail, event.saved_ref)
+    onto = event.onto if isinstance(event, MergeRefused) else None
+    failure = Failure(event.cause, event.detail, story.attempt, event.tail, event.saved_ref, onto)
+    if isinstance(event, MergeRefused) and event.cause is not Cause.FAULT and can_repair(epic, story):
+        return _repair(epic, story, event, failure)
     if isinstance(event, MergeRefused) and event.cause is Cause.FAULT and story.merge_faults + 1 < MERGE_TRIES:
         faults = story.merge_faults + 1  # the work is good: it stays in the queue and is tried again later
         return put(epic, story, merge_faults=faults, not_before_s=at_s + backoff_s(faults), failure=failure)
@@ -259,6 +290,8 @@ def _failed(epic: Epic, story: Story, event: AttemptFailed | MergeRefused) -> Ep
     left = story.attempt < story.budget and not merge_faulted  # its work is done and saved: not paid for again
     if stopping:
         to = StoryState.CANCELLED if left else StoryState.FAILED
+    elif event.cause is Cause.QUESTION:
+        to = StoryState.PENDING  # until somebody answers
     elif left:
         to = StoryState.QUEUED if running else StoryState.PENDING
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 from mcp_server.core.footprint import overlap
+from mcp_server.core.leases import offers
 from mcp_server.core.model import (
     HOLDS_FILES,
     LIVE,
@@ -15,9 +16,10 @@ from mcp_server.core.model import (
     StoryState,
     WaveState,
     is_alive,
+    is_team,
 )
 from mcp_server.core.settle import dependencies_merged
-from mcp_server.core.wanted import RunAttempt, next_wake_s, wanted
+from mcp_server.core.wanted import Integrate, next_wake_s, wanted
 
 ACTIVE = frozenset({StoryState.OFFERED, StoryState.RUNNING})
 
@@ -35,11 +37,13 @@ def check(ledger: Ledger) -> None:
     _check_files(ledger)
     jobs = wanted(ledger)
     assert len({j.attempt[:2] for j in jobs}) == len(jobs), "a story has at most one job"
-    integrations = [j.attempt.epic for j in jobs if not isinstance(j, RunAttempt)]
+    integrations = [j.attempt.epic for j in jobs if isinstance(j, Integrate)]
     assert len(set(integrations)) == len(integrations), "an epic merges one story at a time"
     if waves:
         stopping = any(s.state is StoryState.STOPPING for e in ledger.epics.values() for s in e.stories.values())
-        assert jobs or stopping or next_wake_s(ledger) is not None, "a living wave waits for something that will come"
+        claimable = any(offers(epic) for epic in ledger.epics.values())
+        awaited = jobs or stopping or claimable or next_wake_s(ledger) is not None
+        assert awaited, "a living wave waits for something that will come"
 
 
 def _check_story(epic: Epic, story: Story) -> None:
@@ -49,7 +53,8 @@ def _check_story(epic: Epic, story: Story) -> None:
     assert not beyond or dependencies_merged(epic, story), f"{name}: past queued only with its dependencies merged"
     assert (story.state is not StoryState.MERGING) or (story.head and story.base), f"{name}: merging has commits"
     alive = story.state is StoryState.RUNNING
-    assert not alive or story.process is not None, f"{name}: running has a process"
+    assert not alive or (story.process is None) != (story.lease is None), f"{name}: running has a process or a lease"
+    assert not alive or (story.lease is not None) == is_team(epic), f"{name}: leases are for sub-agents of the editor"
     assert story.process is None or story.state in LIVE, f"{name}: a process only while it is alive"
     if story.state in ACTIVE | {StoryState.QUEUED}:
         assert epic.wave is not None, f"{name}: only a wave starts stories"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mcp_server.core.events import (
     AttemptClaimed,
     AttemptFailed,
+    AttemptLeased,
     AttemptStopped,
     AttemptSucceeded,
     BranchMerged,
@@ -48,7 +49,7 @@ def spans(events: Iterable[Event], epic: EpicId) -> list[Span]:
     for event in events:
         last_s = max(last_s, event.at_s)
         match event:
-            case AttemptClaimed() if event.attempt.epic == epic:
+            case AttemptClaimed() | AttemptLeased() if event.attempt.epic == epic:
                 started[event.attempt] = event.at_s
             case AttemptSucceeded():
                 ended[event.attempt] = event.at_s

@@ -68,7 +68,7 @@ class StoryState(StrEnum):
 
     PENDING = "pending"  # not in a wave, or put back
     QUEUED = "queued"  # in the wave, waiting for dependencies, a slot or its files
-    OFFERED = "offered"  # admitted: its worktree is being made
+    OFFERED = "offered"  # admitted: its worktree is being made, or a sub-agent may claim it
     RUNNING = "running"  # its agent works
     STOPPING = "stopping"  # told to stop; its processes and worktree still count
     MERGING = "merging"  # in the merge queue: rebase, checks, fast-forward
@@ -93,6 +93,8 @@ class Cause(StrEnum):
     WRONG_BASE = "wrong_base"  # its commits do not descend from the base it was given
     TIMEOUT = "timeout"
     STALL = "stall"
+    LEASE_LOST = "lease_lost"  # its sub-agent was not heard of until the deadline, or the host said that it died
+    QUESTION = "question"  # it cannot go on before a human has answered
     CONFLICT = "conflict"
     CHECKS = "checks"
     STOPPED = "stopped"  # cancelled, or the engine ended; its work is saved
@@ -110,6 +112,10 @@ class Failure:
     """Last lines of the log that shows it."""
     saved_ref: str | None = None
     """Ref that holds the attempt's work, or None when there was none."""
+    onto: Sha | None = None
+    """Tip that a refused merge was tried on."""
+    answered: bool = False
+    """The lead had the story started again since: a question is not open any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +146,28 @@ class Process(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """A sub-agent's hold on an attempt. It has a deadline because hosts do not tell of every agent that dies."""
+
+    token: str
+    """Names the lease together with its attempt; made at random."""
+    began_s: float
+    until_s: float
+    holder: str = ""
+    """How the host calls the sub-agent; empty when nobody told us."""
+    place: str = ""
+    """Absolute path of the worktree it works in."""
+    ours: bool = True
+    """We made that worktree; else the host did."""
+    note: str = ""
+    """Its last words about how far it is."""
+    ended: tuple[Cause, str] | None = None
+    """Why it is over, although the story still runs: its work is being saved."""
+    head: Sha | None = None
+    """The commit that it handed in last."""
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """What has become of one story."""
 
@@ -166,6 +194,12 @@ class Story:
     failure: Failure | None = None
     process: Process | None = None
     """The agent of the current attempt, while it may be alive."""
+    lease: Lease | None = None
+    """The current attempt's, from the claim on; kept after its end for whoever still reports with it."""
+    repairs: int = 0
+    """Times the current attempt was given back to its sub-agent after a conflict or a red check."""
+    advice: str = ""
+    """What the lead answered or advised; the next brief has it."""
     merge_faults: int = 0
     """Times the world failed us while merging the current attempt."""
     stop_reason: str = ""
@@ -197,6 +231,10 @@ class Policy:
     attempt_timeout_s: float = 1800.0
     stall_timeout_s: float = 600.0
     check_timeout_s: float = 600.0
+    lease_s: float = 900.0
+    """How long a sub-agent may be silent, and its worktree unchanged, before its story goes to the next one."""
+    repairs: int = 2
+    """Times the same sub-agent may mend a conflict or a red check, within one attempt."""
     agent: str = "claude"
     checks: tuple[tuple[str, ...], ...] = ()
 
@@ -244,6 +282,11 @@ class Ledger:
     as_of_s: float = 0.0
     seq: int = 0
     """Number of facts folded in; the cursor of `since`."""
+
+
+def is_team(epic: Epic) -> bool:
+    """True when the editor's own sub-agents claim the epic's stories."""
+    return epic.wave is not None and epic.wave.policy.strategy is Strategy.AGENT_TEAMS
 
 
 def is_alive(wave: Wave | None) -> bool:

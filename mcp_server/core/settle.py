@@ -81,10 +81,16 @@ def candidates(ledger: Ledger) -> Iterator[tuple[Epic, Wave, Story]]:
 def occupied(ledger: Ledger, wave: Wave) -> list[tuple[Epic, Story]]:
     """Stories of the whole repository that take a slot, as this wave counts them.
 
-    One after the other (`sequential`) means that the one before is merged, so there the merge queue counts too.
+    One after the other (`sequential`) means that the one before is merged, so there the merge queue counts too. A
+    sub-agent waits for the outcome and may have to repair: its story takes its slot until it is merged.
     """
     counted = LIVE | {StoryState.MERGING} if wave.policy.strategy is Strategy.SEQUENTIAL else LIVE
-    return [(e, s) for e in ledger.epics.values() for s in e.stories.values() if s.state in counted]
+    return [
+        (e, s)
+        for e in ledger.epics.values()
+        for s in e.stories.values()
+        if s.state in counted or (s.state is StoryState.MERGING and s.lease is not None)
+    ]
 
 
 def clash(ledger: Ledger, wave: Wave, story: Story) -> tuple[Epic, Story, tuple[str, ...]] | None:
@@ -112,6 +118,8 @@ def _admit(ledger: Ledger) -> Ledger:
             head=None,
             proven=None,
             merge_faults=0,
+            lease=None,
+            repairs=0,
         )
         epic_now = replace(epic_now, stories={**epic_now.stories, story.spec.id: admitted})
         ledger = replace(ledger, epics={**ledger.epics, epic.spec.id: epic_now})

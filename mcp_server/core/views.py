@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from mcp_server.core.model import (
     LIVE,
+    Cause,
     Epic,
     Story,
     StoryId,
@@ -46,13 +47,21 @@ def is_at_rest(epic: Epic) -> bool:
     return epic_state(epic) is not EpicState.ACTIVE
 
 
+def question(story: Story) -> str:
+    """What its sub-agent asks a human and nobody has answered yet; empty when it asks nothing."""
+    failure = story.failure
+    asks = story.state is StoryState.PENDING and failure is not None and failure.cause is Cause.QUESTION
+    return failure.detail if asks and failure is not None and not failure.answered else ""
+
+
 def ready(epic: Epic) -> list[StoryId]:
     """Pending stories whose dependencies are merged: what the next wave would start."""
-    return [s.spec.id for s in epic.stories.values() if s.state is StoryState.PENDING and dependencies_merged(epic, s)]
+    pending = [s for s in epic.stories.values() if s.state is StoryState.PENDING and not question(s)]
+    return [s.spec.id for s in pending if dependencies_merged(epic, s)]
 
 
 def roots_of_block(epic: Epic, story: Story) -> list[StoryId]:
-    """The failed or cancelled stories below it that keep a story from ever starting; empty when none does."""
+    """The stories below it that keep a story from ever starting: failed, cancelled, or waiting for an answer."""
     roots: list[StoryId] = []
     seen: set[StoryId] = set()
     ahead = list(story.spec.depends_on)
@@ -62,7 +71,7 @@ def roots_of_block(epic: Epic, story: Story) -> list[StoryId]:
             continue
         seen.add(dependency)
         below = epic.stories[dependency]
-        if below.state in (StoryState.FAILED, StoryState.CANCELLED):
+        if below.state in (StoryState.FAILED, StoryState.CANCELLED) or question(below):
             roots.append(dependency)
         elif below.state is not StoryState.MERGED:
             ahead.extend(below.spec.depends_on)
@@ -70,8 +79,8 @@ def roots_of_block(epic: Epic, story: Story) -> list[StoryId]:
 
 
 def is_blocked(epic: Epic, story: Story) -> bool:
-    """True for a pending story behind a failed or cancelled one."""
-    return story.state is StoryState.PENDING and bool(roots_of_block(epic, story))
+    """True for a pending story that asks something, or is behind one that does or that failed or was cancelled."""
+    return story.state is StoryState.PENDING and bool(question(story) or roots_of_block(epic, story))
 
 
 def shown_state(epic: Epic, story: Story) -> str:

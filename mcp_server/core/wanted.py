@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mcp_server.core.model import AttemptId, Epic, Ledger, StoryState, WaveState
+from mcp_server.core.leases import is_over
+from mcp_server.core.model import AttemptId, Epic, Ledger, StoryState, WaveState, is_team
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +22,30 @@ class Integrate:
     attempt: AttemptId
 
 
-Job = RunAttempt | Integrate
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """A lease is over: look once more for a sign of life, else save the work and end the attempt."""
+
+    attempt: AttemptId
+
+
+Job = RunAttempt | Integrate | Collect
 
 
 def wanted(ledger: Ledger) -> frozenset[Job]:
-    """An attempt for every offered or running story; one merge an epic, in order of arrival."""
+    """An attempt for every offered or running story; one merge an epic, in order of arrival.
+
+    What sub-agents of the editor work on needs nobody, until a lease is over.
+    """
     jobs: set[Job] = set()
     for epic in ledger.epics.values():
+        team = is_team(epic)
         for story in epic.stories.values():
-            if story.state in (StoryState.OFFERED, StoryState.RUNNING):
-                jobs.add(RunAttempt(AttemptId(epic.spec.id, story.spec.id, story.attempt)))
+            attempt = AttemptId(epic.spec.id, story.spec.id, story.attempt)
+            if story.state in (StoryState.OFFERED, StoryState.RUNNING) and not team:
+                jobs.add(RunAttempt(attempt))
+            elif is_over(story, ledger.as_of_s):
+                jobs.add(Collect(attempt))
         head = merge_head(epic)
         if head is not None:
             story = epic.stories[head.story]
@@ -59,4 +74,7 @@ def next_wake_s(ledger: Ledger) -> float | None:
             queued = story.state is StoryState.QUEUED and running
             if (queued or story.state is StoryState.MERGING) and story.not_before_s > ledger.as_of_s:
                 waits.append(story.not_before_s)
+            lease = story.lease if story.state is StoryState.RUNNING else None
+            if lease is not None and lease.ended is None and lease.until_s > ledger.as_of_s:
+                waits.append(lease.until_s)
     return min(waits, default=None)

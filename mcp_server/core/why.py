@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from mcp_server.core.model import Epic, Failure, Ledger, Story, StoryState, Wave, WaveState, is_alive
+from mcp_server.core.model import Epic, Failure, Ledger, Story, StoryState, Wave, WaveState, is_alive, is_team
 from mcp_server.core.settle import candidates, clash, dependencies_merged, occupied
-from mcp_server.core.views import roots_of_block
+from mcp_server.core.views import question, roots_of_block
 from mcp_server.core.wanted import merge_head
 
+_CLAIMABLE = "Waits for a sub-agent that claims it."
 _AGAIN = "start_wave with retry=true, or `epicwave run` again"
 
 
 def why(ledger: Ledger, epic: Epic, story: Story) -> str:
-    """The reason, or an empty text for a story that runs or is merged by us."""
+    """The reason, or an empty text for a story that simply runs or is merged by us."""
     match story.state:
         case StoryState.RUNNING:
-            return ""
+            return _why_running(story)
         case StoryState.MERGED:
             return "" if story.merged_as is not None else "The epic file marks it as done."
         case StoryState.OFFERED:
-            return "Its worktree is being made and its agent started."
+            return _CLAIMABLE if is_team(epic) else "Its worktree is being made and its agent started."
         case StoryState.STOPPING:
             return f"It was told to stop ({story.stop_reason}); its processes are being ended and its work saved."
         case StoryState.CANCELLED:
             return f"It was cancelled ({story.stop_reason}).{_kept(story.failure)} To go on: {_AGAIN}."
         case StoryState.FAILED:
             return f"{ended(story.failure)} No attempt is left. Mend the cause, then {_AGAIN}."
-        case StoryState.MERGING:
-            return _why_merging(ledger, epic, story)
-        case StoryState.QUEUED:
-            return _why_queued(ledger, epic, story)
         case StoryState.PENDING:
             return _why_pending(epic, story)
+        case StoryState.MERGING | StoryState.QUEUED as state:
+            return (_why_merging if state is StoryState.MERGING else _why_queued)(ledger, epic, story)
 
 
 def ended(failure: Failure | None) -> str:
@@ -44,10 +43,26 @@ def _kept(failure: Failure | None) -> str:
     return f" Its work is kept at {failure.saved_ref}." if failure is not None and failure.saved_ref else ""
 
 
+def _why_running(story: Story) -> str:
+    """Nothing, unless its sub-agent is silent for good, mends a refused merge, or has said how far it is."""
+    lease, failure = story.lease, story.failure
+    if lease is None:
+        return ""
+    if lease.ended is not None:
+        return f"{lease.ended[1]} Its work is being saved."
+    if story.repairs and failure is not None:
+        return f"Its sub-agent repairs ({story.repairs}): {failure.detail}"
+    return lease.note
+
+
 def _why_pending(epic: Epic, story: Story) -> str:
+    asked = question(story)
+    if asked:
+        answer = f"start_wave(epic={epic.spec.id!r}, notes={{{story.spec.id!r}: 'ANSWER'}})"
+        return f"It asks: {asked} Answer with {answer}.{_kept(story.failure)}"
     roots = roots_of_block(epic, story)
     if roots:
-        states = ", ".join(f"{r} ({epic.stories[r].state})" for r in roots)
+        states = ", ".join(f"{r} ({shown_block(epic.stories[r])})" for r in roots)
         return f"Blocked by {states}. To try those again: {_AGAIN}."
     waiting = _unmerged(epic, story)
     before = f" {ended(story.failure)}" if story.failure is not None else ""
@@ -59,6 +74,11 @@ def _why_pending(epic: Epic, story: Story) -> str:
     if is_alive(wave) and wave is not None:
         return f"Ready, but not in wave {wave.number}: start_wave adds it.{before}"
     return f"Ready: start_wave starts it.{before}"
+
+
+def shown_block(story: Story) -> str:
+    """How a story blocks others: its state, or that it asks."""
+    return "asks a question" if question(story) else str(story.state)
 
 
 def _unmerged(epic: Epic, story: Story) -> str:

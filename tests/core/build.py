@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mcp_server.core.commands import CancelEpic, CancelStory, Command, PlanEpic, StartWave, Through
+from mcp_server.core.commands import (
+    CancelEpic,
+    CancelStory,
+    ClaimStory,
+    Command,
+    EndLease,
+    HandIn,
+    PlanEpic,
+    RenewLease,
+    StartWave,
+    Through,
+)
 from mcp_server.core.decide import accept, decide
 from mcp_server.core.events import (
     AttemptClaimed,
@@ -16,6 +27,7 @@ from mcp_server.core.events import (
     BranchMerged,
     Event,
     Fact,
+    LeaseEnded,
     MergeProven,
     MergeRefused,
     Ticked,
@@ -29,6 +41,7 @@ from mcp_server.core.model import (
     CheckRun,
     Epic,
     EpicSpec,
+    Lease,
     Ledger,
     Policy,
     Process,
@@ -37,12 +50,17 @@ from mcp_server.core.model import (
     StorySpec,
     Strategy,
     Wave,
+    is_team,
 )
 from mcp_server.core.planning import Plan
-from mcp_server.core.wanted import Integrate, RunAttempt, next_wake_s, wanted
+from mcp_server.core.wanted import Collect, Integrate, RunAttempt, next_wake_s, wanted
 
 EPIC = "e"
 PARALLEL = Policy(strategy=Strategy.ASYNCIO, slots=2, agent="scripted")
+TEAM = Policy(
+    strategy=Strategy.AGENT_TEAMS, slots=2, attempt_timeout_s=150.0, lease_s=60.0, repairs=1, agent="scripted"
+)
+SILENT = "Its sub-agent was not heard of."
 
 
 def story(name: str, *depends_on: str, files: str = "", **fields: Any) -> StorySpec:
@@ -100,12 +118,64 @@ class Life:
         wanted_policy = replace(PARALLEL, **policy)
         self.command(StartWave(epic, through, wanted_policy, "base", named=bool(policy), retry=retry))
 
+    def team(
+        self,
+        through: Through = "all",
+        *,
+        epic: str = EPIC,
+        retry: bool = False,
+        notes: Mapping[str, str] | None = None,
+        **policy: Any,
+    ) -> None:
+        """Start or widen a wave for the editor's sub-agents."""
+        told = tuple((notes or {}).items())
+        wanted_policy = replace(TEAM, **policy)
+        self.command(StartWave(epic, through, wanted_policy, "base", named=bool(policy), retry=retry, notes=told))
+
     def cancel(self, name: str | None = None, *, epic: str = EPIC, reason: str = "changed my mind") -> None:
         """Cancel a story, or the whole epic when none is named."""
         if name is None:
             self.command(CancelEpic(epic, reason))
         else:
             self.command(CancelStory(*_split(name), reason))
+
+    # --- what sub-agents ask for
+
+    def lease(self, *names: str, holder: str = "agent-7") -> None:
+        """Sub-agents claim the stories, in the moment that it is."""
+        for name in names:
+            attempt = self.attempt(name)
+            self.command(ClaimStory(attempt, token_of(attempt), "base", holder, f"/trees/{attempt}", ours=True))
+
+    def renew(self, name: str, note: str = "") -> None:
+        self.command(RenewLease(self.attempt(name), self._held(name).token, note))
+
+    def end(self, name: str, cause: Cause = Cause.AGENT_FAILED, detail: str = "It gave up.") -> None:
+        self.command(EndLease(self.attempt(name), self._held(name).token, cause, detail))
+
+    def hand_in(self, *names: str, head: str = "head") -> None:
+        for name in names:
+            self.command(HandIn(self.attempt(name), self._held(name).token, head, ("x.py",)))
+
+    def collect(self, *names: str, saved: str | None = None) -> None:
+        """The job of a lease that is over: its end goes on record, if it has not yet, and then the attempt ends."""
+        for name in names:
+            attempt = self.attempt(name)
+            assert Collect(attempt) in wanted(self.ledger), f"the lease of {name} is not over"
+            if self._held(name).ended is None:
+                self.report(LeaseEnded(attempt, Cause.LEASE_LOST, SILENT, self.now_s))
+            cause, detail = self._held(name).ended or (Cause.LEASE_LOST, SILENT)
+            self.report(AttemptFailed(attempt, cause, detail, "", saved, self.now_s))
+
+    def ask(self, name: str, text: str = "Which colour?") -> None:
+        """The sub-agent cannot go on before this is answered."""
+        self.end(name, Cause.QUESTION, text)
+        self.collect(name)
+
+    def _held(self, name: str) -> Lease:
+        lease = self.of(name).lease
+        assert lease is not None, f"nobody holds {name}"
+        return lease
 
     # --- facts
 
@@ -116,9 +186,13 @@ class Life:
     def succeed(self, *names: str) -> None:
         """The agents end well, claiming first if they have not yet."""
         for name in names:
+            team = is_team(self.ledger.epics[_split(name)[0]])
             if str(self.of(name).state) == "offered":
-                self.claim(name)
-            self.report(AttemptSucceeded(self.attempt(name), "base", "head", ("x.py",), self.now_s))
+                (self.lease if team else self.claim)(name)
+            if team:
+                self.hand_in(name)
+            else:
+                self.report(AttemptSucceeded(self.attempt(name), "base", "head", ("x.py",), self.now_s))
 
     def prove(self, name: str) -> None:
         proven = Proven("tip", "proven", (CheckRun(("make", "test"), 0, 1.0),))
@@ -213,6 +287,11 @@ def replayed(log: list[Event]) -> Ledger:
     return ledger
 
 
+def token_of(attempt: AttemptId) -> str:
+    """Another one for each attempt."""
+    return f"t{attempt.number}"
+
+
 def _split(name: str) -> tuple[str, str]:
     epic, slash, story_id = name.partition("/")
     return (epic, story_id) if slash else (EPIC, name)
@@ -240,6 +319,8 @@ def _twice(step: Callable[[Life], None]) -> Callable[[Life], None]:
     return again
 
 
+_LEASED: tuple[Callable[[Life], None], ...] = (Life.team, lambda life: life.lease("a"))
+
 IN_STATE: dict[str, Callable[[], Life]] = {
     "pending": _made,
     "queued": lambda: _made(Life.start, lambda life: life.fail("a", Cause.FAULT)),
@@ -251,5 +332,13 @@ IN_STATE: dict[str, Callable[[], Life]] = {
     "merged": lambda: _made(Life.start, lambda life: life.merge("a")),
     "failed": lambda: _made(Life.start, _twice(lambda life: life.fail("a"))),
     "cancelled": lambda: _made(lambda life: life.cancel("a")),
+    "offered_team": lambda: _made(Life.team),
+    "leased": lambda: _made(*_LEASED),
+    "silent": lambda: _made(*_LEASED, Life.tick_to_wake),
+    "leased_ended": lambda: _made(*_LEASED, lambda life: life.end("a")),
+    "merging_leased": lambda: _made(*_LEASED, lambda life: life.hand_in("a")),
+    "repairing": lambda: _made(*_LEASED, lambda life: life.hand_in("a"), lambda life: life.refuse("a")),
+    "stopping_leased": lambda: _made(*_LEASED, lambda life: life.cancel("a")),
+    "asking": lambda: _made(*_LEASED, lambda life: life.ask("a")),
 }
 """For each state, how a life of the one story `a` comes to it."""

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from mcp_server.core.commands import CancelEpic, CancelStory, Command, StartWave, Through
+from mcp_server.core.commands import (
+    CancelEpic,
+    CancelStory,
+    ClaimStory,
+    Command,
+    EndLease,
+    HandIn,
+    LeaseCommand,
+    RenewLease,
+    StartWave,
+    Through,
+)
 from mcp_server.core.events import (
     AttemptClaimed,
     AttemptFailed,
@@ -14,13 +25,32 @@ from mcp_server.core.events import (
     BranchMerged,
     Event,
     Fact,
+    LeaseEnded,
+    LeaseRenewed,
     MergeProven,
     MergeRefused,
     Ticked,
     WaveInterrupted,
 )
-from mcp_server.core.model import LIVE, AttemptId, Cause, Ledger, Policy, Process, Proven, StoryState, is_alive
-from mcp_server.core.wanted import Integrate, RunAttempt, next_wake_s, wanted
+from mcp_server.core.leases import attempt_of, offers, renewed_until_s
+from mcp_server.core.model import (
+    LIVE,
+    AttemptId,
+    Cause,
+    Epic,
+    EpicId,
+    Ledger,
+    Policy,
+    Process,
+    Proven,
+    Story,
+    StoryState,
+    is_alive,
+    is_team,
+)
+from mcp_server.core.views import question
+from mcp_server.core.wanted import Collect, Integrate, RunAttempt, next_wake_s, wanted
+from tests.core.build import SILENT, token_of
 
 PROVEN = Proven("tip", "proven", ())
 
@@ -30,7 +60,8 @@ def reports(ledger: Ledger) -> Iterator[Fact]:
     at_s = ledger.as_of_s
     for job in sorted(wanted(ledger), key=str):
         attempt = job.attempt
-        story = ledger.epics[attempt.epic].stories[attempt.story]
+        epic = ledger.epics[attempt.epic]
+        story = epic.stories[attempt.story]
         match job:
             case RunAttempt() if story.state is StoryState.OFFERED:
                 yield AttemptClaimed(attempt, Process(7, 1.5), "base", at_s)
@@ -44,9 +75,24 @@ def reports(ledger: Ledger) -> Iterator[Fact]:
                     yield MergeProven(attempt, PROVEN, ("x",), at_s)
                 else:
                     yield BranchMerged(attempt, "tip", ("x",), at_s)
-                yield MergeRefused(attempt, Cause.CHECKS, "red.", "tail", "refs/saved", at_s)
+                yield MergeRefused(attempt, Cause.CHECKS, "red.", "tail", "refs/saved", at_s, "tip")
                 yield MergeRefused(attempt, Cause.FAULT, "no disk.", "", None, at_s)
+            case Collect():
+                yield from _collected(epic, story, attempt, at_s)
     yield from _stops(ledger)
+
+
+def _collected(epic: Epic, story: Story, attempt: AttemptId, at_s: float) -> Iterator[Fact]:
+    """The end of a lease goes on record before that of the attempt, unless its worktree has changed since."""
+    assert story.lease is not None
+    if story.lease.ended is not None:
+        cause, detail = story.lease.ended
+        yield AttemptFailed(attempt, cause, detail, "", "refs/saved", at_s)
+        return
+    yield LeaseEnded(attempt, Cause.LEASE_LOST, SILENT, at_s)
+    until_s = renewed_until_s(story, story.lease, epic, at_s)
+    if until_s > at_s:
+        yield LeaseRenewed(attempt, until_s, "", at_s)
 
 
 def _stops(ledger: Ledger) -> Iterator[Fact]:
@@ -54,12 +100,53 @@ def _stops(ledger: Ledger) -> Iterator[Fact]:
     for epic in ledger.epics.values():
         for story in epic.stories.values():
             if story.state is StoryState.STOPPING:
-                attempt = AttemptId(epic.spec.id, story.spec.id, story.attempt)
+                attempt = attempt_of(epic, story)
                 yield AttemptStopped(attempt, "refs/saved", ledger.as_of_s)
+                collected = story.lease is not None and story.lease.ended is not None
                 if story.head is not None:
                     yield BranchMerged(attempt, "tip", ("x",), ledger.as_of_s)
-                else:
+                elif collected or not is_team(epic):
                     yield AttemptFailed(attempt, Cause.TIMEOUT, "too slow.", "", None, ledger.as_of_s)
+
+
+def claims(ledger: Ledger) -> Iterator[LeaseCommand]:
+    """What sub-agents may take."""
+    for epic in ledger.epics.values():
+        for story in offers(epic):
+            attempt = attempt_of(epic, story)
+            yield ClaimStory(attempt, token_of(attempt), "base", "agent", f"/trees/{attempt}", ours=True)
+
+
+def holds(ledger: Ledger) -> Iterator[LeaseCommand]:
+    """What those who hold a story may report; who is silent reports nothing."""
+    for epic in ledger.epics.values():
+        for story in epic.stories.values():
+            lease, attempt = story.lease, attempt_of(epic, story)
+            if lease is None or lease.ended is not None:
+                continue
+            if story.state is StoryState.RUNNING:
+                yield RenewLease(attempt, lease.token, "")
+                yield HandIn(attempt, lease.token, "head", ("x",))
+                yield EndLease(attempt, lease.token, Cause.QUESTION, "Which?")
+            if story.state in (StoryState.RUNNING, StoryState.MERGING):
+                yield EndLease(attempt, lease.token, Cause.AGENT_FAILED, "It gave up.")
+
+
+def too_late(ledger: Ledger) -> Iterator[LeaseCommand]:
+    """What nobody may do any more: reports with leases of earlier attempts or that are over, and with none."""
+    current = set(holds(ledger))
+    for epic in ledger.epics.values():
+        for story in epic.stories.values():
+            attempt = attempt_of(epic, story)
+            before = attempt._replace(number=attempt.number - 1)
+            token = story.lease.token if story.lease is not None else token_of(attempt)
+            for quoted, by in ((attempt, token), (attempt, token_of(before)), (before, token_of(before))):
+                every = (
+                    RenewLease(quoted, by, ""),
+                    HandIn(quoted, by, "head", ("x",)),
+                    EndLease(quoted, by, Cause.AGENT_FAILED, "It gave up."),
+                )
+                yield from (command for command in every if command not in current)
 
 
 def alarm(ledger: Ledger) -> Iterator[Ticked]:
@@ -70,24 +157,37 @@ def alarm(ledger: Ledger) -> Iterator[Ticked]:
 
 
 def crash(ledger: Ledger) -> list[Event]:
-    """What the next engine reports after this one is gone: each epic with anything alive was interrupted."""
+    """What the next engine reports after this one is gone: each epic with anything alive was interrupted.
+
+    But for the waves of sub-agents: those live on in the editor, and their leases tell which of them do.
+    """
     return [
         WaveInterrupted(epic.spec.id, (), ledger.as_of_s)
         for epic in ledger.epics.values()
-        if is_alive(epic.wave) or any(s.state in LIVE for s in epic.stories.values())
+        if not (is_team(epic) and is_alive(epic.wave))
+        and (is_alive(epic.wave) or any(s.state in LIVE for s in epic.stories.values()))
     ]
 
 
-def commands(ledger: Ledger, policy: Policy, *, throughs: tuple[Through, ...] = ("all",)) -> Iterator[Command]:
-    """What a lead may ask for, without judging whether it is allowed."""
+def commands(
+    ledger: Ledger,
+    policy: Policy,
+    *,
+    throughs: tuple[Through, ...] = ("all",),
+    others: Mapping[EpicId, Policy] | None = None,
+) -> Iterator[Command]:
+    """What a lead may ask for, without judging whether it is allowed. `others` are policies of single epics."""
     for epic in ledger.epics.values():
         name = epic.spec.id
+        own = (others or {}).get(name, policy)
         for through in throughs:
             for retry in (False, True):
-                yield StartWave(name, through, policy, "base", named=False, retry=retry)
+                yield StartWave(name, through, own, "base", named=False, retry=retry)
         yield CancelEpic(name, "stop")
-        for story in epic.stories:
-            yield CancelStory(name, story, "stop")
+        for story_id, story in epic.stories.items():
+            yield CancelStory(name, story_id, "stop")
+            if question(story):
+                yield StartWave(name, "all", own, "base", named=False, notes=((story_id, "Red."),))
 
 
 def late(fact: Fact) -> Fact:

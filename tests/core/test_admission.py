@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mcp_server.core.model import AttemptId, Cause, Strategy
-from mcp_server.core.wanted import Integrate, RunAttempt, next_wake_s, wanted
+from mcp_server.core.wanted import Collect, Integrate, RunAttempt, next_wake_s, wanted
 from tests.core.build import IN_STATE, Life, story
 
 
@@ -172,8 +172,9 @@ def test_a_failure_of_the_agent_itself_needs_no_backoff() -> None:
 
 
 def test_no_alarm_is_set_while_only_facts_can_change_something() -> None:
-    for state in ("pending", "offered", "running", "stopping", "merging", "merged", "failed", "cancelled"):
-        assert next_wake_s(IN_STATE[state]().ledger) is None
+    waits = {"queued": 2.0, "leased": 60.0, "repairing": 60.0}
+    for state, made in IN_STATE.items():
+        assert next_wake_s(made().ledger) == waits.get(state), state
 
 
 def test_the_alarm_is_set_for_the_first_of_several_moments() -> None:
@@ -198,7 +199,15 @@ def test_a_tick_before_the_time_changes_nothing() -> None:
 
 # --- jobs ------------------------------------------------------------------------------------------------------------
 
-JOBS = {"offered": RunAttempt, "running": RunAttempt, "merging": Integrate}
+JOBS = {
+    "offered": RunAttempt,
+    "running": RunAttempt,
+    "merging": Integrate,
+    "merging_leased": Integrate,
+    "silent": Collect,
+    "leased_ended": Collect,
+}
+"""Offers and what sub-agents work on need nobody."""
 
 
 @pytest.mark.parametrize("state", IN_STATE)

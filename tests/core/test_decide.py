@@ -25,7 +25,10 @@ def _refused(life: Life, ask: Callable[[], None]) -> Refused:
     return caught.value
 
 
-IN_FLIGHT = ("queued", "offered", "running", "stopping", "stopping_merge", "merging")
+IN_FLIGHT = (
+    *("queued", "offered", "running", "stopping", "stopping_merge", "merging"),
+    *("offered_team", "leased", "silent", "leased_ended", "merging_leased", "repairing", "stopping_leased"),
+)
 
 
 def _chain() -> Life:

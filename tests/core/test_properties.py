@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_server.adapters.journal import codec
-from mcp_server.core.commands import PlanEpic
+from mcp_server.core.commands import ClaimStory, Command, HandIn, PlanEpic, StartWave
 from mcp_server.core.decide import accept, decide
 from mcp_server.core.events import Event
 from mcp_server.core.evolve import evolve
 from mcp_server.core.model import Ledger, Policy, StorySpec, StoryState, Strategy, is_alive
 from mcp_server.core.views import is_at_rest
-from mcp_server.core.wanted import next_wake_s, wanted
+from mcp_server.core.wanted import Collect, next_wake_s, wanted
 from mcp_server.core.why import why
-from mcp_server.errors import Refused
+from mcp_server.errors import Code, Refused
 from tests.core.build import Life, plan_of, replayed, story
-from tests.core.lives import alarm, commands, crash, late, reports
+from tests.core.lives import alarm, claims, commands, crash, holds, late, reports, too_late
 
 PATHS = ("x", "y", "dir/", "dir/z", "*.py")
 
@@ -41,11 +41,14 @@ def epics(draw: st.DrawFn, *, most: int = 6) -> tuple[StorySpec, ...]:
 
 policies = st.builds(
     Policy,
-    strategy=st.sampled_from((Strategy.SEQUENTIAL, Strategy.ASYNCIO)),
+    strategy=st.sampled_from((*Strategy, Strategy.AGENT_TEAMS)),
     slots=st.integers(1, 3),
     fail_fast=st.booleans(),
     conflict_detection=st.sampled_from((True, True, False)),
     attempts=st.integers(1, 3),
+    attempt_timeout_s=st.sampled_from((5.0, 90.0)),
+    lease_s=st.sampled_from((3.0, 60.0)),
+    repairs=st.integers(0, 2),
 )
 
 
@@ -64,11 +67,15 @@ class Chance:
 
     def step(self) -> None:
         kind = self.data.draw(
-            st.sampled_from(("fact",) * 12 + ("wait",) * 3 + ("lead",) * 3 + ("late", "plan", "crash"))
+            st.sampled_from(("fact",) * 9 + ("holder",) * 5 + ("wait",) * 3 + ("lead",) * 3 + ("late", "plan", "crash"))
         )
         match kind:
+            case "holder":
+                self._holder()
             case "lead":
                 self._lead()
+            case "late":
+                self._late()
             case "wait":
                 ticks = [*alarm(self.life.ledger)]
                 seconds = ticks[0].at_s - self.life.now_s if ticks else 1.0
@@ -81,25 +88,42 @@ class Chance:
             case _:
                 facts = list(reports(self.life.ledger))
                 if facts:
-                    fact = self.data.draw(st.sampled_from(facts))
-                    if kind == "late":
-                        assert accept(self.life.ledger, late(fact)) is None
-                    else:
-                        self.life.report(fact)
+                    self.life.report(self.data.draw(st.sampled_from(facts)))
+                else:
+                    self._holder()
+
+    def _holder(self) -> None:
+        """A sub-agent claims, or one that holds a story reports."""
+        every = [*claims(self.life.ledger), *holds(self.life.ledger)]
+        if every:
+            self.life.command(self.data.draw(st.sampled_from(every)))
+
+    def _late(self) -> None:
+        """What comes too late is fenced off."""
+        facts, quoted = list(reports(self.life.ledger)), list(too_late(self.life.ledger))
+        if facts:
+            assert accept(self.life.ledger, late(self.data.draw(st.sampled_from(facts)))) is None
+        refused = self._refusable(self.data.draw(st.sampled_from(quoted)))
+        assert refused is not None
+        assert refused.code is Code.LEASE_LOST
 
     def _lead(self) -> None:
         policy = self.data.draw(policies)
         every = list(commands(self.life.ledger, policy, throughs=("ready", "all", 2)))
-        self._refusable(self.data.draw(st.sampled_from(every)))
+        command = self.data.draw(st.sampled_from(every))
+        if isinstance(command, StartWave) and not command.notes and self.data.draw(st.booleans()):
+            command = replace(command, notes=((self.data.draw(st.sampled_from(("s0", "s1"))), "Mind the gap."),))
+        self._refusable(command)
 
-    def _refusable(self, command: Any) -> None:
+    def _refusable(self, command: Command) -> Refused | None:
         try:
             event = decide(self.life.ledger, command, self.life.now_s)
         except Refused as refused:
             assert refused.why  # noqa: PT017 - a refusal is one of two good answers
             assert refused.remedy  # noqa: PT017
-        else:
-            self.life.submit(event)
+            return refused
+        self.life.submit(event)
+        return None
 
 
 def _holds_after_each_step(before: Ledger, after: Ledger) -> None:
@@ -111,16 +135,17 @@ def _holds_after_each_step(before: Ledger, after: Ledger) -> None:
         assert not (busy and is_at_rest(epic))
         for s in epic.stories.values():
             silent = s.state is StoryState.RUNNING or (s.state is StoryState.MERGED and s.merged_as is not None)
-            assert bool(why(after, epic, s)) is not silent
+            of_holder = s.state is StoryState.RUNNING and s.lease is not None
+            assert bool(why(after, epic, s)) is not silent or of_holder
             assert s.changed <= after.seq
 
 
-@settings(HOUSE, max_examples=100)
+@settings(HOUSE, max_examples=150)
 @given(st.data())
 def test_in_any_history_the_invariants_hold_and_replay_tells_the_same(data: st.DataObject) -> None:
     """`Life.submit` checks the invariants after each step; every report of a wanted job is accepted."""
     chance = Chance(data)
-    for _ in range(data.draw(st.integers(1, 40))):
+    for _ in range(data.draw(st.integers(1, 60))):
         before = chance.life.ledger
         chance.step()
         _holds_after_each_step(before, chance.life.ledger)
@@ -144,13 +169,19 @@ def test_when_the_trouble_ends_a_retried_epic_comes_to_its_end_merged(data: st.D
 
 
 def _kind_step(life: Life) -> None:
-    """The first good thing that can happen."""
+    """The first good thing that can happen; a sub-agent that gave up is followed by one that does not."""
     good = ("AttemptStopped", "BranchMerged", "MergeProven", "AttemptSucceeded", "AttemptClaimed")
+    over = {j.attempt for j in wanted(life.ledger) if isinstance(j, Collect)}
     facts = sorted(
-        (f for f in reports(life.ledger) if type(f).__name__ in good), key=lambda f: good.index(type(f).__name__)
+        (f for f in reports(life.ledger) if type(f).__name__ in good or f.attempt in over),
+        key=lambda f: ("LeaseRenewed", *good, "LeaseEnded", "AttemptFailed").index(type(f).__name__),
     )
     if facts:
         life.report(facts[0])
+        return
+    held = [c for c in (*claims(life.ledger), *holds(life.ledger)) if isinstance(c, ClaimStory | HandIn)]
+    if held:
+        life.command(held[0])
         return
     ticks = [*alarm(life.ledger)]
     if ticks:
@@ -186,11 +217,14 @@ def test_the_codec_knows_every_kind_of_event() -> None:
         [
             "AttemptClaimed",
             "AttemptFailed",
+            "AttemptLeased",
             "AttemptStopped",
             "AttemptSucceeded",
             "BranchMerged",
             "EpicCancelled",
             "EpicPlanned",
+            "LeaseEnded",
+            "LeaseRenewed",
             "MergeProven",
             "MergeRefused",
             "StoryCancelled",

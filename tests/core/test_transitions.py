@@ -11,14 +11,17 @@ from mcp_server.core.decide import accept
 from mcp_server.core.events import (
     AttemptClaimed,
     AttemptFailed,
+    AttemptLeased,
     AttemptStopped,
     AttemptSucceeded,
     BranchMerged,
     Fact,
+    LeaseEnded,
+    LeaseRenewed,
     MergeProven,
     MergeRefused,
 )
-from mcp_server.core.model import AttemptId, Cause, Process, Proven, is_alive
+from mcp_server.core.model import AttemptId, Cause, Lease, Process, Proven, is_alive
 from mcp_server.errors import Code, Refused
 from tests.core.build import IN_STATE, Life, replayed, story
 
@@ -26,9 +29,13 @@ from tests.core.build import IN_STATE, Life, replayed, story
 def _facts(attempt: AttemptId, at_s: float = 1.0) -> dict[str, Fact]:
     return {
         "claimed": AttemptClaimed(attempt, Process(7, 1.5), "base", at_s),
+        "leased": AttemptLeased(attempt, Lease("t1", at_s, at_s + 60.0), "base", at_s),
+        "renewed": LeaseRenewed(attempt, at_s + 60.0, "half way", at_s),
+        "lease_ended": LeaseEnded(attempt, Cause.LEASE_LOST, "silent.", at_s),
         "succeeded": AttemptSucceeded(attempt, "base", "head", ("x.py",), at_s),
         "failed": AttemptFailed(attempt, Cause.AGENT_FAILED, "it broke.", "", None, at_s),
         "faulted": AttemptFailed(attempt, Cause.FAULT, "no disk.", "", None, at_s),
+        "asked": AttemptFailed(attempt, Cause.QUESTION, "Which colour?", "", None, at_s),
         "stopped": AttemptStopped(attempt, None, at_s),
         "proven": MergeProven(attempt, Proven("tip", "head", ()), ("x.py",), at_s),
         "merged": BranchMerged(attempt, "tip", ("x.py",), at_s),
@@ -55,6 +62,34 @@ BECOMES = {
     ("merged", "stopping_merge"): "merged",  # git had moved before the stop came
     ("refused", "merging"): "offered",
     ("merge_faulted", "merging"): "merging",
+    ("asked", "offered"): "pending",
+    ("asked", "running"): "pending",
+    ("asked", "stopping"): "cancelled",
+    ("leased", "offered_team"): "running",
+    ("failed", "offered_team"): "offered",
+    ("faulted", "offered_team"): "queued",
+    ("asked", "offered_team"): "pending",
+    **{
+        (fact, before): after
+        for before in ("leased", "repairing", "silent", "leased_ended")
+        for fact, after in {
+            "renewed": "running",
+            "succeeded": "merging",
+            "failed": "offered",
+            "faulted": "queued",
+            "asked": "pending",
+        }.items()
+        if (fact, before) != ("succeeded", "leased_ended")
+    },
+    ("failed", "stopping_leased"): "cancelled",
+    ("faulted", "stopping_leased"): "cancelled",
+    ("asked", "stopping_leased"): "cancelled",
+    ("stopped", "stopping_leased"): "cancelled",
+    ("lease_ended", "silent"): "running",  # until its work is saved
+    ("proven", "merging_leased"): "merging",
+    ("merged", "merging_leased"): "merged",
+    ("merge_faulted", "merging_leased"): "merging",
+    ("refused", "merging_leased"): "running",  # its sub-agent mends it
 }
 """All that can happen to a story by a fact; every other pair comes too late and changes nothing."""
 
@@ -62,7 +97,7 @@ BECOMES = {
 @pytest.mark.parametrize(("fact", "before"), BECOMES)
 def test_a_current_fact_brings_the_story_into_its_next_state(fact: str, before: str) -> None:
     life = IN_STATE[before]()
-    life.report(_facts(life.attempt("a"))[fact])
+    life.report(_facts(life.attempt("a"), life.now_s + 1.0)[fact])
     assert life.states() == {"a": BECOMES[fact, before]}
     assert replayed(life.log) == life.ledger
 
@@ -81,7 +116,11 @@ def test_a_fact_about_another_attempt_is_fenced_off(fact: str, before: str, othe
     assert accept(life.ledger, _facts(AttemptId(*other))[fact]) is None
 
 
-CANCELLED = {"pending": "cancelled", "queued": "cancelled", "offered": "stopping", "running": "stopping"}
+CANCELLED = {
+    **dict.fromkeys(("pending", "queued", "asking"), "cancelled"),
+    **dict.fromkeys(("offered", "running"), "stopping"),
+    **dict.fromkeys(("offered_team", "leased", "silent", "leased_ended", "repairing"), "stopping"),
+}
 
 
 @pytest.mark.parametrize("before", IN_STATE)
@@ -98,7 +137,10 @@ def test_a_story_is_cancelled_where_something_is_left_to_cancel(before: str) -> 
         assert "story_status" in refused.value.remedy
 
 
-EPIC_CANCELLED = {**CANCELLED, "stopping": "stopping", "stopping_merge": "stopping", "merging": "stopping"}
+EPIC_CANCELLED = {
+    **CANCELLED,
+    **dict.fromkeys(("stopping", "stopping_leased", "stopping_merge", "merging", "merging_leased"), "stopping"),
+}
 
 
 @pytest.mark.parametrize("before", IN_STATE)
@@ -118,21 +160,23 @@ def test_an_epic_is_cancelled_where_something_is_left_to_cancel(before: str) -> 
 
 INTERRUPTED = {
     **dict.fromkeys(("queued", "offered", "running"), "pending"),
-    **dict.fromkeys(("stopping", "stopping_merge"), "cancelled"),
+    **dict.fromkeys(("offered_team", "leased", "leased_ended", "repairing", "silent"), "pending"),
+    **dict.fromkeys(("stopping", "stopping_leased", "stopping_merge"), "cancelled"),
 }
 
 
 @pytest.mark.parametrize("before", IN_STATE)
 def test_an_interruption_puts_back_what_was_in_flight_but_keeps_the_merge_queue(before: str) -> None:
     life = IN_STATE[before]()
+    state = life.of("a").state
     life.interrupt()
-    assert life.states() == {"a": INTERRUPTED.get(before, before)}
+    assert life.states() == {"a": INTERRUPTED.get(before, state)}
     assert not is_alive(life.epic.wave)
     assert life.agents() == []
     assert life.of("a").process is None
 
 
-RETRIED = {"pending": "offered", "failed": "offered", "cancelled": "offered"}
+RETRIED = {"pending", "failed", "cancelled", "asking"}
 
 
 @pytest.mark.parametrize("before", IN_STATE)

@@ -19,6 +19,14 @@ EPIC_STATES = {
     "merged": "done",
     "failed": "blocked",
     "cancelled": "blocked",
+    "offered_team": "active",
+    "leased": "active",
+    "silent": "active",
+    "leased_ended": "active",
+    "merging_leased": "active",
+    "repairing": "active",
+    "stopping_leased": "active",
+    "asking": "blocked",
 }
 
 

@@ -25,6 +25,14 @@ SENTENCES = {
     "merged": "",
     "failed": "Attempt 2 ended as agent_failed: it broke. No attempt is left.",
     "cancelled": "cancelled (changed my mind). To go on: start_wave with retry=true",
+    "offered_team": "Waits for a sub-agent that claims it.",
+    "leased": "",
+    "silent": "",
+    "leased_ended": "It gave up. Its work is being saved.",
+    "merging_leased": "being rebased and checked",
+    "repairing": "Its sub-agent repairs (1): red.",
+    "stopping_leased": "told to stop (changed my mind)",
+    "asking": "It asks: Which colour? Answer with start_wave(epic='e', notes={'a': 'ANSWER'}).",
 }
 
 

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import cast
 
-from tests.core import test_admission, test_decide, test_replanning, test_transitions, test_waves
+from tests.core import (
+    test_admission,
+    test_decide,
+    test_leases,
+    test_questions,
+    test_replanning,
+    test_team_waves,
+    test_transitions,
+    test_waves,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +145,196 @@ BUGS: dict[str, Bug] = {
     ),
     "alarm forgets the queue": Bug("wanted.next_wake_s", "queued or", "False or"),
     "alarm rings in the past": Bug("wanted.next_wake_s", "and story.not_before_s > ledger.as_of_s", ""),
+}
+"""Of processes, and of what both strategies have in common. What no test is named for, the search catches."""
+
+LEASE_BUGS: dict[str, Bug] = {
+    "report with another token taken": Bug("leases.held", "and lease.token == token", ""),
+    "report of an earlier attempt taken": Bug(
+        "leases.held",
+        "and story.attempt == attempt.number",
+        "",
+        lambda: test_leases.test_a_report_with_any_other_lease_is_refused("hand_in", "leased", ("e", "a", 0), "t1"),
+    ),
+    "report after the end of the lease taken": Bug("leases.held", " or lease.ended is not None", ""),
+    "report of a stopped story taken": Bug("leases.held", " or story.state not in states", ""),
+    "deadline missed by a moment": Bug("leases.is_over", "lease.until_s <= now_s", "lease.until_s < now_s"),
+    "lease that was given up is waited for": Bug(
+        "leases.is_over",
+        "lease.ended is not None or",
+        "",
+        test_leases.test_a_lease_that_was_given_up_is_collected_at_once_and_needs_no_alarm,
+    ),
+    "one repair too many": Bug(
+        "leases.can_repair",
+        "story.repairs < wave.policy.repairs",
+        "story.repairs <= wave.policy.repairs",
+        lambda: test_team_waves.test_a_holder_mends_as_often_as_the_policy_says_and_then_the_next_attempt_begins(1),
+    ),
+    "process asked to repair": Bug("leases.can_repair", "and story.lease is not None", ""),
+    "no time to repair in": Bug(
+        "leases.renewed_until_s",
+        "full_s if story.repairs else",
+        "",
+        test_team_waves.test_to_mend_it_the_holder_has_as_long_as_anew_and_no_limit_of_the_attempt,
+    ),
+    "attempt without a limit": Bug(
+        "leases.renewed_until_s",
+        "min(full_s, lease.began_s + policy.attempt_timeout_s)",
+        "full_s",
+        test_leases.test_each_report_makes_it_last_anew_up_to_the_limit_of_the_attempt,
+    ),
+    "sign of life shortens the lease": Bug(
+        "leases.renewed_until_s",
+        "max(lease.until_s, min(full_s, lease.began_s + policy.attempt_timeout_s))",
+        "min(full_s, lease.began_s + policy.attempt_timeout_s)",
+        test_leases.test_a_sign_of_life_of_a_while_ago_never_makes_it_end_earlier,
+    ),
+    "lease longer than an attempt": Bug(
+        "leases._claim",
+        "min(policy.lease_s, policy.attempt_timeout_s)",
+        "policy.lease_s",
+        test_leases.test_a_lease_lasts_for_the_silence_that_is_allowed_but_never_longer_than_an_attempt,
+    ),
+    "earlier offer claimed": Bug(
+        "leases._claim",
+        " and story.attempt == attempt.number",
+        "",
+        lambda: test_leases.test_a_claim_of_another_attempt_is_refused_with_what_is_offered(("e", "a", 0)),
+    ),
+    "least urgent offered first": Bug(
+        "leases.offers",
+        "-s.rank",
+        "s.rank",
+        test_leases.test_offers_come_with_the_longest_remaining_path_first,
+    ),
+    "processes' stories offered to sub-agents": Bug("leases.offers", "not is_team(epic)", "False"),
+    "misspelt lease sent home": Bug(
+        "leases._lost",
+        "attempt.number >= story.attempt",
+        "attempt.number > story.attempt",
+        test_leases.test_a_report_without_a_lease_never_says_that_work_is_kept,
+    ),
+    "repairs not counted": Bug(
+        "evolve._repair",
+        "repairs=story.repairs + 1",
+        "repairs=story.repairs",
+        lambda: test_team_waves.test_a_holder_mends_as_often_as_the_policy_says_and_then_the_next_attempt_begins(3),
+    ),
+    "repair keeps the old deadline": Bug(
+        "evolve._repair",
+        "lease=replace(story.lease, until_s=until_s),",
+        "",
+        test_team_waves.test_to_mend_it_the_holder_has_as_long_as_anew_and_no_limit_of_the_attempt,
+    ),
+    "repair taken for a merge": Bug(
+        "evolve._repair",
+        "head=None,",
+        "",
+        test_team_waves.test_a_repair_that_is_stopped_holds_up_nobodys_merge,
+    ),
+    "fault of the world given to the holder": Bug(
+        "evolve._failed",
+        "and event.cause is not Cause.FAULT and",
+        "and",
+        test_team_waves.test_what_the_world_did_is_not_given_back_to_be_mended,
+    ),
+    "question costs an attempt": Bug(
+        "evolve._failed",
+        "event.cause is Cause.QUESTION",
+        "False",
+        test_questions.test_a_question_in_the_last_attempt_of_a_critical_story_fails_nothing,
+    ),
+    "answer lost": Bug(
+        "evolve._queue",
+        "told.get(story_id, story.advice)",
+        "story.advice",
+        test_questions.test_an_answer_starts_the_story_and_reaches_its_brief,
+    ),
+    "answered question asked again": Bug(
+        "evolve._queue",
+        "answered=True",
+        "answered=False",
+        lambda: test_questions.test_a_question_that_was_answered_is_not_asked_again_when_its_wave_ends_early(
+            {"retry": True}
+        ),
+    ),
+    "renewal forgotten": Bug(
+        "evolve._lease_after",
+        "until_s=event.until_s, ",
+        "",
+        test_leases.test_each_report_makes_it_last_anew_up_to_the_limit_of_the_attempt,
+    ),
+    "next attempt begins with repairs used up": Bug(
+        "settle._admit",
+        "repairs=0,",
+        "",
+        test_team_waves.test_the_next_attempt_may_be_repaired_as_often_again,
+    ),
+    "next attempt begins with the old lease": Bug(
+        "settle._admit",
+        "lease=None,",
+        "",
+        test_team_waves.test_a_story_may_go_on_under_another_strategy,
+    ),
+    "slot freed before the repair": Bug(
+        "settle.occupied",
+        " or (s.state is StoryState.MERGING and s.lease is not None)",
+        "",
+    ),
+    "process started for a sub-agent's story": Bug("wanted.wanted", " and not team", ""),
+    "lost lease never collected": Bug("wanted.wanted", "jobs.add(Collect(attempt))", "pass"),
+    "alarm forgets the leases": Bug("wanted.next_wake_s", "waits.append(lease.until_s)", "pass"),
+    "alarm for a lease rings in the past": Bug("wanted.next_wake_s", " and lease.until_s > ledger.as_of_s", ""),
+    "question asked again by a plain start": Bug(
+        "decide._start_wave",
+        "s.state in over or question(s)",
+        "s.state in over",
+        test_questions.test_a_plain_start_does_not_ask_again,
+    ),
+    "answer starts nothing": Bug(
+        "decide._start_wave",
+        "or (question(s) and s.spec.id in told)",
+        "",
+        test_questions.test_an_answer_starts_the_story_and_reaches_its_brief,
+    ),
+    "note that nobody reads taken": Bug(
+        "decide._check_notes",
+        "if unheard:",
+        "if False:",
+        lambda: test_questions.test_notes_for_what_the_call_does_not_start_are_refused(
+            "ready", {"b": "Hm."}, "The notes for b would reach nobody: this call starts a, c."
+        ),
+    ),
+    "second end of a lease counts": Bug(
+        "decide._fits",
+        "lease.ended is None and is_over(story, now_s)",
+        "is_over(story, now_s)",
+        lambda: test_leases.test_a_job_ends_no_lease_whose_holder_was_heard_of_while_it_looked("it gives up"),
+    ),
+    "lease ended that was renewed meanwhile": Bug(
+        "decide._fits",
+        "and is_over(story, now_s)",
+        "",
+        lambda: test_leases.test_a_job_ends_no_lease_whose_holder_was_heard_of_while_it_looked("it is heard of"),
+    ),
+    "work taken after the end of its lease": Bug(
+        "decide._fits",
+        "lease is None or lease.ended is None",
+        "True",
+        lambda: test_transitions.test_any_other_fact_comes_too_late("succeeded", "leased_ended"),
+    ),
+    "merges of an epic counted with its lost leases": Bug(
+        "invariants.check",
+        "if isinstance(j, Integrate)",
+        "",
+    ),
+    "question does not block": Bug(
+        "views.roots_of_block",
+        " or question(below)",
+        "",
+        test_questions.test_a_question_parks_its_story_and_frees_its_slot_and_files,
+    ),
 }
 
 

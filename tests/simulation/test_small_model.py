@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
 
 import pytest
 
-from tests.core.build import PARALLEL, Life, story
-from tests.simulation.planted import BUGS, planted
+from mcp_server.core.model import StorySpec
+from mcp_server.errors import Refused
+from tests.core.build import PARALLEL, TEAM, Life, story
+from tests.simulation.planted import BUGS, LEASE_BUGS, planted
 from tests.simulation.small_model import Model, Search, explore
-
-
-@pytest.fixture(autouse=True)
-def merges_are_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound of six tries would only repeat the same states."""
-    monkeypatch.setattr(importlib.import_module("mcp_server.core.evolve"), "MERGE_TRIES", 2)
 
 
 def _one_epic(*, attempts: int, most_attempts: int, slots: int = 2) -> Model:
@@ -31,10 +26,37 @@ def _two_epics() -> Model:
     return Model(life.ledger, replace(PARALLEL, slots=1), frozenset(), most_attempts=2)
 
 
-def _search_all() -> None:
-    """Smaller than the searches above; a bug must show in these already."""
+def _team(*specs: StorySpec, attempts: int, most_attempts: int, limit_s: float = 5.0) -> Model:
+    """Leases of 3 s that can be made to last for `limit_s`, one repair, two slots."""
+    policy = replace(TEAM, attempts=attempts, lease_s=3.0, attempt_timeout_s=limit_s)
+    cancels = frozenset("a") if len(specs) == len("ab") else frozenset[str]()
+    return Model(Life(*specs).ledger, policy, cancels, most_attempts)
+
+
+TREE = (story("a"), story("b", "a"), story("c", critical=True))
+CHAIN = (story("a", critical=True), story("b", "a"))
+PAIR = (story("a", critical=True), story("b"))
+
+
+def _team_beside_processes() -> Model:
+    """Sub-agents do `a` and `b` in one slot; `y` of epic `f` needs the file of `a` and counts two slots."""
+    life = Life(story("a", files="x"), story("b"))
+    life.plan(story("y", files="x"), epic="f")
+    policy = replace(TEAM, attempts=1, slots=1, lease_s=3.0, attempt_timeout_s=3.0)
+    return Model(life.ledger, policy, frozenset(), 1, {"f": replace(PARALLEL, attempts=1)})
+
+
+def _search_processes() -> None:
+    """Smaller than the searches below; a bug must show in these already."""
     explore(_one_epic(attempts=2, most_attempts=2))
     explore(_one_epic(attempts=1, most_attempts=2, slots=1))
+
+
+def _search_teams() -> None:
+    """The same, of sub-agents."""
+    explore(_team(*CHAIN, attempts=2, most_attempts=4))
+    explore(_team(*TREE, attempts=1, most_attempts=1))
+    explore(_team_beside_processes())
 
 
 def _tell(name: str, found: Search) -> None:
@@ -64,11 +86,72 @@ def test_in_every_state_of_two_epics_that_share_a_file_the_invariants_hold() -> 
     assert found.moves["queued", "BranchMerged", "offered"] > 0
 
 
+def test_in_every_state_of_sub_agents_with_two_tries_and_one_repair_the_invariants_hold() -> None:
+    found = explore(_team(*TREE, attempts=2, most_attempts=2))
+    _tell("a team with two tries", found)
+    assert 10_000 < found.states < 60_000
+    for move in (
+        ("offered", "AttemptLeased", "running"),
+        ("merging", "MergeRefused", "running"),
+        ("merging", "MergeRefused", "offered"),
+        ("merging", "MergeRefused", "failed"),
+        ("running", "AttemptFailed", "offered"),
+        ("running", "AttemptFailed", "pending"),
+        ("queued", "BranchMerged", "offered"),
+        ("running", "EpicCancelled", "stopping"),
+    ):
+        assert found.moves[move] > 0, move
+    assert ("running", "WaveInterrupted", "pending") not in found.moves, "sub-agents outlive the engine"
+
+
+def test_in_every_state_of_sub_agents_that_are_answered_and_tried_again_the_invariants_hold() -> None:
+    pair = explore(_team(*PAIR, attempts=1, most_attempts=2, limit_s=3.0))
+    chain = explore(_team(*CHAIN, attempts=2, most_attempts=4))
+    _tell("a team with answers", pair)
+    _tell("a team with answers, one after the other", chain)
+    assert 5_000 < pair.states < 20_000
+    assert 500 < chain.states < 5_000
+    for move in (
+        ("running", "AttemptFailed", "pending"),
+        ("pending", "WaveWidened", "offered"),
+        ("pending", "WaveStarted", "offered"),
+        ("failed", "WaveStarted", "offered"),
+        ("cancelled", "WaveWidened", "offered"),
+        ("merging", "EpicCancelled", "stopping"),
+    ):
+        assert pair.moves[move] > 0, move
+
+
+def test_in_every_state_of_sub_agents_beside_processes_the_invariants_hold() -> None:
+    found = explore(_team_beside_processes())
+    _tell("a team beside processes", found)
+    assert 5_000 < found.states < 20_000
+    assert found.moves["running", "WaveInterrupted", "pending"] > 0, "those of the other epic"
+
+
+RED = (AssertionError, pytest.fail.Exception, Refused)
+"""What a test may end with that fails; anything else says that the plant itself is bad."""
+
+
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(name: str) -> None:
     bug = BUGS[name]
-    with planted(bug), pytest.raises((AssertionError, pytest.fail.Exception)):
-        (bug.caught_by or _search_all)()
+    with planted(bug), pytest.raises(RED):
+        (bug.caught_by or _search_processes)()
+
+
+@pytest.mark.parametrize("name", LEASE_BUGS)
+def test_a_planted_bug_of_leases_is_caught(name: str) -> None:
+    bug = LEASE_BUGS[name]
+    with planted(bug), pytest.raises(RED):
+        (bug.caught_by or _search_teams)()
+
+
+@pytest.mark.parametrize("name", [*BUGS, *LEASE_BUGS])
+def test_without_its_bug_the_test_that_catches_it_is_green(name: str) -> None:
+    bug = BUGS.get(name) or LEASE_BUGS[name]
+    if bug.caught_by is not None:
+        bug.caught_by()
 
 
 def test_a_planted_bug_is_gone_afterwards() -> None:
