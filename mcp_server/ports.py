@@ -50,6 +50,7 @@ class Uncommitted:
     """Work was left uncommitted, whether or not there are commits besides."""
 
     paths: tuple[str, ...]
+    """Sorted; before them, in brackets, an operation of git's that is not finished: `(unfinished rebase)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,29 @@ class WrongBase:
     """HEAD does not descend from the base commit that was handed out."""
 
     head: Sha
+    fork: Sha | None = None
+    """Last commit that it has in common with the base; None when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoBranch:
+    """The attempt's branch does not exist: whoever was lent the attempt has not made it in a worktree of theirs."""
+
+    head: Sha | None = None
+    """HEAD of the worktree that they say they are in, when it is one of this repository."""
+    fork: Sha | None = None
+    """Last commit that it has in common with the base."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrongPlace:
+    """The attempt's branch is checked out in the user's own checkout, which no agent may use."""
+
+    path: Path
 
 
 Outcome = Done | NoCommits | Uncommitted | WrongBase
+Lent = Outcome | NoBranch | WrongPlace
 
 
 class Worktrees(Protocol):
@@ -80,16 +101,51 @@ class Worktrees(Protocol):
         """What the held worktree contains now, measured against `base`."""
         ...
 
+    async def lend(self, attempt: AttemptId, base: Sha, *, ours: bool) -> Path | None:
+        """Begin an attempt that somebody outside works on, until `give_back` or `rescue`; survives a restart.
+
+        `ours`: its branch and a locked worktree are made, and its folder is returned. Else only its base is noted: the
+        borrower has a worktree (the host made it) and makes the branch `epicwave-work/<attempt>` there, from `base`.
+        What a crash left of the same attempt is rescued first. After a `Fault` too, `rescue` clears what there is.
+        """
+        ...
+
+    async def inspect_lent(self, attempt: AttemptId, base: Sha, at: Path | None) -> Lent:
+        """What was done with a lent attempt, in our worktree or in whichever one has its branch checked out.
+
+        A worktree in the middle of rebasing the branch has it; `Uncommitted` says so before anything else.
+        `at` is where the borrower says it is, a folder below a worktree will do, and only looked at when there is no
+        branch. A branch that no worktree has is judged by its tip. Reads only: the borrower may be at work.
+        """
+        ...
+
+    async def touched_s(self, attempt: AttemptId) -> float | None:
+        """When something last changed in a lent attempt's worktree: a commit, the index, a changed or new file.
+
+        Seconds since the epoch; None when no worktree has its branch.
+        """
+        ...
+
+    async def give_back(self, attempt: AttemptId, head: Sha) -> None:
+        """The lent attempt has landed with `head`: remove our worktree of it. What is beyond `head` is saved first.
+
+        A worktree of the host's is its own business and stays, and the branch in it where it is. Removing the branch
+        is left to `MergePort.forget`; after that, another call changes nothing.
+        """
+        ...
+
     async def rescue(self, attempt: AttemptId) -> str | None:
         """Save what is left of an attempt under `refs/epicwave/rescue/<attempt>`; remove its worktree and branch.
 
         Commits, uncommitted changes and untracked files (not ignored ones) are saved. Returns the ref, None when there
-        is nothing beyond its base and never was. Idempotent: a second call finds the ref of the first and returns it.
+        is nothing beyond its base and never was. Idempotent: a second call finds the ref of the first and returns it;
+        what came to the branch meanwhile is added. A worktree that the host made stays as it is, and the branch with
+        it, as long as it has the branch checked out (its agent may still be alive): a later call removes it.
         """
         ...
 
     async def held(self) -> list[AttemptId]:
-        """Attempts that have a worktree or a branch now: after a crash, what `rescue` has to be called for."""
+        """Attempts that have a worktree, a branch or a base now: after a crash, what `rescue` is called for."""
         ...
 
 
@@ -140,7 +196,11 @@ class MergePort(Protocol):
         ...
 
     async def forget(self, attempt: AttemptId) -> None:
-        """Remove the branch of an attempt that has landed."""
+        """Remove the branch of an attempt that has landed, and a worktree of ours that was never given back.
+
+        While a worktree that is not ours has the branch, it stays, and `held` tells of it; a later call removes it.
+        What came to it after the head that was given back, or after the first call, is saved as by `rescue`.
+        """
         ...
 
     async def close(self, epic: EpicId) -> None:

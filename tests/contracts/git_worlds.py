@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,9 @@ from mcp_server.adapters.git.worktrees import GitWorktrees
 from mcp_server.core.model import AttemptId, Sha
 from mcp_server.ports import Done, Landing, MergePort, Worktrees
 from mcp_server.testing.fake_git import FakeGit, FakeMerge, FakeWorktrees
+from mcp_server.testing.fake_repository import USER_DESK, HandRefused
 
+AN_HOUR_S = 3600.0
 START = {"a.txt": "a\n", "b.txt": "b\n", "dir/c.txt": "c\n"}
 
 
@@ -48,6 +51,8 @@ class World(Protocol):
     worktrees: Worktrees
     merge: MergePort
     first: Sha
+    top: Path
+    """The user's checkout."""
 
     async def start_epic(self, epic: str) -> None: ...
     async def crashed(self, attempt: AttemptId, base: Sha) -> Path: ...
@@ -60,6 +65,15 @@ class World(Protocol):
     def sha(self, ref: str) -> Sha | None: ...
     def there(self, path: Path) -> bool: ...
     def user_switches_to(self, branch: str) -> None: ...
+    def host_desk(self, name: str, sha: Sha) -> Path: ...
+    def host_clears(self, path: Path) -> None: ...
+    def switch(self, path: Path, branch: str, base: Sha | None = None) -> None: ...
+    def merge_in(self, path: Path, other: Sha) -> tuple[str, ...]: ...
+    def rebase(self, path: Path, onto: Sha, fork: Sha | None = None) -> tuple[str, ...]: ...
+    def rebase_continue(self, path: Path) -> tuple[str, ...]: ...
+    def seen(self, path: Path) -> object: ...
+    def grow_old(self, path: Path) -> None: ...
+    def now_s(self) -> float: ...
 
 
 class FakeWorld:
@@ -67,7 +81,9 @@ class FakeWorld:
 
     def __init__(self) -> None:
         self.git = FakeGit()
+        self.top = USER_DESK
         self.first = self.git.record(START)
+        self.git.check_out(USER_DESK, self.first, "refs/heads/main")
         self.restart()
 
     def restart(self) -> None:
@@ -102,7 +118,34 @@ class FakeWorld:
         return path in self.git.desks
 
     def user_switches_to(self, branch: str) -> None:
-        self.git.user_branch = branch
+        self.git.switch(USER_DESK, branch)
+
+    def host_desk(self, name: str, sha: Sha) -> Path:
+        return self.git.host_desk(name, sha)
+
+    def host_clears(self, path: Path) -> None:
+        self.git.host_clears(path)
+
+    def switch(self, path: Path, branch: str, base: Sha | None = None) -> None:
+        self.git.switch(path, branch, base)
+
+    def merge_in(self, path: Path, other: Sha) -> tuple[str, ...]:
+        return self.git.merge(path, other)
+
+    def rebase(self, path: Path, onto: Sha, fork: Sha | None = None) -> tuple[str, ...]:
+        return self.git.rebase(path, onto, fork)
+
+    def rebase_continue(self, path: Path) -> tuple[str, ...]:
+        return self.git.rebase_continue(path)
+
+    def seen(self, path: Path) -> object:
+        return repr(self.git.desks[path])
+
+    def grow_old(self, path: Path) -> None:
+        self.git.desks[path].touched_s -= AN_HOUR_S
+
+    def now_s(self) -> float:
+        return self.git.clock.now_s()
 
 
 class RealWorld:
@@ -159,6 +202,62 @@ class RealWorld:
 
     def user_switches_to(self, branch: str) -> None:
         git(self.top, "checkout", "-q", branch)
+
+    def host_desk(self, name: str, sha: Sha) -> Path:
+        """As Claude Code does it: below the user's checkout, and locked."""
+        path = self.top / ".claude" / "worktrees" / name
+        argv = ("worktree", "add", "-q", "-b", f"worktree-{name}", "--lock", "--reason", f"claude {name}")
+        git(self.top, *argv, str(path), sha)
+        return path
+
+    def host_clears(self, path: Path) -> None:
+        git(self.top, "worktree", "unlock", str(path))
+        git(self.top, "worktree", "remove", "--force", str(path))
+
+    def switch(self, path: Path, branch: str, base: Sha | None = None) -> None:
+        self._hand(path, "switch", "-q", *(["-c", branch, base] if base else [branch]))
+
+    def merge_in(self, path: Path, other: Sha) -> tuple[str, ...]:
+        return self._merging(path, "merge", "-q", "--no-edit", other)
+
+    def rebase(self, path: Path, onto: Sha, fork: Sha | None = None) -> tuple[str, ...]:
+        return self._merging(path, "rebase", "-q", *(["--onto", onto, fork] if fork else [onto]))
+
+    def rebase_continue(self, path: Path) -> tuple[str, ...]:
+        git(path, "add", "-A")
+        return self._merging(path, "-c", "core.editor=true", "rebase", "--continue")
+
+    def seen(self, path: Path) -> object:
+        """Every byte of a worktree and of git's private folder for it, and when each file was written."""
+        git_dir = Path(git(path, "rev-parse", "--absolute-git-dir").strip())
+        private = (
+            [git_dir / name for name in ("HEAD", "index", "logs/HEAD")] if path == self.top else git_dir.rglob("*")
+        )
+        inside = [file for file in path.rglob("*") if not {".git", ".claude"} & set(file.relative_to(path).parts)]
+        files = [file for file in (*private, *inside) if file.is_file()]
+        return {str(file): (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
+
+    def grow_old(self, path: Path) -> None:
+        git_dir = Path(git(path, "rev-parse", "--absolute-git-dir").strip())
+        for file in (path, *path.rglob("*"), *git_dir.rglob("*")):
+            then_s = file.stat().st_mtime - AN_HOUR_S
+            os.utime(file, (then_s, then_s))
+
+    def now_s(self) -> float:
+        return time.time()
+
+    def _hand(self, path: Path, *argv: str) -> None:
+        try:
+            git(path, *argv)
+        except subprocess.CalledProcessError as refused:
+            raise HandRefused(refused.stderr.decode()) from refused
+
+    def _merging(self, path: Path, *argv: str) -> tuple[str, ...]:
+        try:
+            git(path, *argv)
+        except subprocess.CalledProcessError:
+            return tuple(git(path, "diff", "--name-only", "--diff-filter=U").split())
+        return ()
 
 
 async def worked(world: World, attempt: AttemptId, base: Sha, *changes: dict[str, str]) -> Sha:

@@ -254,6 +254,7 @@ async def test_an_ignored_file_in_the_way_of_a_tracked_one_gives_way(real: RealW
 
 LIFE = """
 import sys, anyio
+from contextlib import asynccontextmanager
 from pathlib import Path
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.worktrees import GitWorktrees
@@ -261,10 +262,15 @@ from mcp_server.core.model import AttemptId
 
 async def one(ports, base, number):
     attempt = AttemptId("e", "S1", number)
-    async with ports.hold(attempt, base) as path:
+    async with ports.hold(attempt, base) if number % 2 else lent(ports, attempt, base) as path:
         (path / "a.txt").write_text(f"half {number}\\n")
         print(number, flush=True)
         await anyio.sleep(0.05)
+
+@asynccontextmanager
+async def lent(ports, attempt, base):
+    yield await ports.lend(attempt, base, ours=True)
+    await ports.rescue(attempt)
 
 async def main():
     repository = await Repository.open(Path(sys.argv[1]))

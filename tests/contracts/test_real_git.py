@@ -244,7 +244,7 @@ async def test_a_worktree_in_the_middle_of_a_conflict_is_saved(real: RealWorld) 
         ours = real.commit(path)
         with pytest.raises(subprocess.CalledProcessError):
             git(path, "merge", theirs)
-        assert await real.worktrees.inspect(S1, real.first) == Uncommitted(("a.txt",))
+        assert await real.worktrees.inspect(S1, real.first) == Uncommitted(("(unfinished merge)", "a.txt"))
     saved = real.files(SAVED)["a.txt"]
     assert "ours" in saved
     assert "theirs" in saved
@@ -258,7 +258,7 @@ async def test_an_unfinished_rebase_is_uncommitted_work_even_when_all_is_clean(r
             last = real.commit(path)
         with pytest.raises(subprocess.CalledProcessError):
             git(path, "rebase", "--force-rebase", "--exec", "false", real.first)
-        assert await real.worktrees.inspect(S1, real.first) == Uncommitted(())
+        assert await real.worktrees.inspect(S1, real.first) == Uncommitted(("(unfinished rebase)",))
     assert git(real.top, "merge-base", SAVED, last).strip() == last, "the commits still to be rebased are saved too"
 
 

@@ -53,10 +53,10 @@ async def test_a_head_before_or_beside_the_base_is_the_wrong_base(world: World) 
     base = await worked(world, AttemptId("e", "S0", 1), world.first, {"a.txt": "base\n"})
     async with world.worktrees.hold(A1, base) as path:
         world.check_out(path, world.first)
-        assert await world.worktrees.inspect(A1, base) == WrongBase(world.first)
+        assert await world.worktrees.inspect(A1, base) == WrongBase(world.first, world.first)
         world.write(path, "a.txt", "beside\n")
         head = world.commit(path)
-        assert await world.worktrees.inspect(A1, base) == WrongBase(head)
+        assert await world.worktrees.inspect(A1, base) == WrongBase(head, world.first)
     assert world.files(SAVED) == {**START, "a.txt": "beside\n"}
     assert world.sha(BRANCH) is None
 

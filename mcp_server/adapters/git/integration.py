@@ -7,7 +7,8 @@ from pathlib import Path
 import anyio
 
 from mcp_server.adapters.git import trees
-from mcp_server.adapters.git.names import INTEGRATION_FOLDER, attempt_ref, base_ref, integration_branch
+from mcp_server.adapters.git.names import INTEGRATION_FOLDER, integration_branch
+from mcp_server.adapters.git.remains import End, Remains
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.core.model import AttemptId, EpicId, Sha
 from mcp_server.errors import Fault, FaultCause
@@ -37,14 +38,15 @@ class GitMerge:
     async def rebase(self, attempt: AttemptId, base: Sha, head: Sha) -> Landing | Conflicted:
         """See `MergePort.rebase`.
 
-        Commits that the tip has already, under another sha too, are dropped. A branch that has merge commits is merged
-        and not rebased: flattening would drop what was settled in them.
+        Commits that the tip has already, under another sha too, are dropped. A branch that has merge commits of its own
+        is merged and not rebased: flattening would drop what was settled in them. Those of others, which are in it when
+        its agent rebased it onto an earlier tip, do not count.
         """
         tip = await self.tip(attempt.epic)
         path = await self._ready(attempt.epic, tip)
         if await self._repository.is_ancestor(head, tip):
             return Landing(tip, tip, ())
-        merges = await self._git.read("rev-list", "--merges", "--max-count=1", f"{base}..{head}")
+        merges = await self._git.read("rev-list", "--merges", "--max-count=1", head, f"^{tip}", f"^{base}")
         if merges.out:
             step = ("merge", "--no-ff", "--no-edit", "--no-verify", "-m", f"Merge {attempt}", head)
         else:
@@ -93,8 +95,7 @@ class GitMerge:
 
     async def forget(self, attempt: AttemptId) -> None:
         """See `MergePort.forget`."""
-        old = await self._repository.refs(attempt_ref(attempt), base_ref(attempt))
-        await self._repository.change_refs(old=old, new=dict.fromkeys(old), why=f"landed {attempt}")
+        await Remains.of(self._repository, self._root, attempt).end(End.FORGOTTEN)
 
     async def close(self, epic: EpicId) -> None:
         """See `MergePort.close`."""

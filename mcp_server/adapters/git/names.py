@@ -9,6 +9,7 @@ from mcp_server.core.model import AttemptId, EpicId
 WORK = "refs/heads/epicwave-work/"
 BASES = "refs/epicwave/base/"
 RESCUED = "refs/epicwave/rescue/"
+SETTLED = "refs/epicwave/settled/"
 INTEGRATION_FOLDER = "_integration"
 
 _FOLDER = re.compile(r"(?P<epic>[^/]+)/(?P<story>[^/]+)-(?P<number>[0-9]+)")
@@ -39,14 +40,19 @@ def rescue_ref(attempt: AttemptId) -> str:
     return f"{RESCUED}{attempt}"
 
 
+def settled_ref(attempt: AttemptId) -> str:
+    """Holds the commit up to which a branch that outlives its attempt has landed or is saved; goes with the branch."""
+    return f"{SETTLED}{attempt}"
+
+
 def attempt_folder(attempt: AttemptId) -> str:
     """Name of an attempt's worktree in its epic's folder: short, for the sake of Windows."""
     return f"{attempt.story}-{attempt.number}"
 
 
 def attempt_of_ref(ref: str) -> AttemptId | None:
-    """The attempt that a ref below `WORK`, `BASES` or `RESCUED` belongs to; None for a ref that is not ours."""
-    for prefix in (WORK, BASES, RESCUED):
+    """The attempt that a ref below one of the prefixes above belongs to; None for a ref that is not ours."""
+    for prefix in (WORK, BASES, RESCUED, SETTLED):
         epic, _, rest = ref.removeprefix(prefix).partition("/")
         story, _, number = rest.partition("/")
         if ref.startswith(prefix) and story and number.isascii() and number.isdigit():

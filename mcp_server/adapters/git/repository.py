@@ -30,6 +30,12 @@ class Tree(NamedTuple):
     """Full ref, None when detached."""
     missing: bool
     """Registered, but its folder is gone."""
+    also: str | None = None
+    """Full ref of the branch that is being rebased in it, or that it was on when we looked again."""
+
+    def has(self, ref: str) -> bool:
+        """True when the branch cannot be removed without harm to this worktree."""
+        return not self.missing and ref in {self.branch, self.also}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,11 @@ class Repository:
         """True when `newer` has the commit `older`, or is it."""
         return (await self.git.read("merge-base", "--is-ancestor", older, newer, ok=(0, 1))).code == 0
 
+    async def fork(self, base: Sha, head: Sha) -> Sha | None:
+        """Last commit that the two have in common; None when there is none."""
+        answer = await self.git.read("merge-base", base, head, ok=(0, 1))
+        return answer.text if answer.code == 0 else None
+
     async def changed(self, old: Sha, new: Sha) -> tuple[str, ...]:
         """Paths that differ, sorted; both names of what was renamed."""
         return (await self.git.read("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)).names
@@ -149,15 +160,12 @@ class Repository:
         by_nul = self.version >= (2, 36)  # older ones cannot say -z: a path with a newline in it is beyond them
         answer = await self.git.steady("worktree", "list", "--porcelain", *(["-z"] if by_nul else []))
         records = answer.out.split(b"\0\0" if by_nul else b"\n\n")
-        return [_tree(record.split(b"\0" if by_nul else b"\n")) for record in records if record.strip(b"\0\n")]
+        trees = [_tree(record.split(b"\0" if by_nul else b"\n")) for record in records if record.strip(b"\0\n")]
+        return await anyio.to_thread.run_sync(_completed, trees, self.common_dir)
 
     async def where_checked_out(self, branch: str) -> Path | None:
         """The worktree that has the branch checked out, or is rebasing it; None when it is free."""
-        ref = f"refs/heads/{branch}"
-        for tree in await self.trees():
-            if tree.branch == ref and not tree.missing:
-                return tree.path
-        return await anyio.to_thread.run_sync(_rebasing, self.common_dir, ref)
+        return next((tree.path for tree in await self.trees() if tree.has(f"refs/heads/{branch}")), None)
 
     async def own(self, folder: Path) -> bool:
         """True when the folder is a sound worktree of this repository."""
@@ -234,14 +242,39 @@ def _tree(lines: list[bytes]) -> Tree:
     return Tree(Path(said["worktree"]), said.get("branch"), "prunable" in said)
 
 
-def _rebasing(common_dir: Path, ref: str) -> Path | None:
-    """`git worktree list` calls a worktree detached while it rebases a branch; git itself goes by these files."""
+def _completed(trees: list[Tree], common_dir: Path) -> list[Tree]:
+    """What git's list does not tell: rebases, and a folder that is gone while its worktree is locked."""
+    if not trees:
+        return []
+    main, *linked = trees
+    also = branches_had(common_dir)
+    return [
+        main._replace(also=also.get(None)),
+        *(
+            tree._replace(
+                missing=tree.missing or not (tree.path / ".git").exists(), also=also.get(os.path.realpath(tree.path))
+            )
+            for tree in linked
+        ),
+    ]
+
+
+def branches_had(common_dir: Path) -> dict[str | None, str]:
+    """Branches that are being rebased or are checked out, by the real path of the worktree (None: the main one).
+
+    `git worktree list` calls a worktree detached while it rebases; git itself goes by these files. HEAD is read after
+    them: a rebase that ended meanwhile has attached it again.
+    """
+    found: dict[str | None, str] = {}
     for git_dir in (common_dir, *listed(common_dir / "worktrees")):
-        for name in (git_dir / "rebase-merge" / "head-name", git_dir / "rebase-apply" / "head-name"):
-            if text_of(name) == ref:
-                link = text_of(git_dir / "gitdir")
-                return Path(link).parent if link is not None else common_dir.parent
-    return None
+        link = None if git_dir == common_dir else text_of(git_dir / "gitdir")
+        if link is None and git_dir != common_dir:
+            continue  # half a worktree
+        rebased = text_of(git_dir / "rebase-merge" / "head-name") or text_of(git_dir / "rebase-apply" / "head-name")
+        head = text_of(git_dir / "HEAD") or ""
+        if rebased or head.startswith("ref: "):
+            found[link and os.path.realpath((git_dir / link).parent)] = rebased or head.removeprefix("ref: ")
+    return found
 
 
 def listed(folder: Path) -> list[Path]:

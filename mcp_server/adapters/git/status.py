@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from mcp_server.adapters.git.command import Git
 
 UNFINISHED = ("rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
 """Files and folders by which git remembers an operation that has not come to its end."""
+TOUCHED_MAX = 4000
+"""Changed and new files whose age is looked at; more say no more about whether somebody is at work."""
 _FIELDS = {b"1": 8, b"u": 10, b"?": 1}
 """Spaces before the path in a line of `git status --porcelain=v2`, by the kind of line."""
 
@@ -30,6 +36,11 @@ class Status:
         """Everything that is not committed, sorted."""
         return tuple(sorted({*self.changed, *self.untracked}))
 
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The same, and first, in brackets, the operation that is not finished: it may leave no path to tell of it."""
+        return (f"(unfinished {self.unfinished})", *self.paths) if self.unfinished else self.paths
+
 
 async def status(git: Git, folder: Path) -> Status:
     """Untracked files inside a submodule are not counted: they are no work on this repository."""
@@ -44,11 +55,37 @@ async def status(git: Git, folder: Path) -> Status:
 
 
 async def _unfinished(git: Git, folder: Path) -> str | None:
-    git_dir = anyio.Path((await git.read("rev-parse", "--absolute-git-dir", at=folder)).path)
+    git_dir = anyio.Path(await _git_dir(git, folder))
     for name in UNFINISHED:
         if await (git_dir / name).exists():
             return "rebase" if name.startswith("rebase") else name.removesuffix("_HEAD").lower().replace("_", "-")
     return None
+
+
+async def _git_dir(git: Git, folder: Path) -> Path:
+    return (await git.read("rev-parse", "--absolute-git-dir", at=folder)).path
+
+
+async def touched_s(git: Git, folder: Path) -> float:
+    """When something last changed in a worktree: HEAD, the index, or what is not committed. Seconds since the epoch."""
+    now = await status(git, folder)
+    git_dir = await _git_dir(git, folder)
+    paths = itertools.islice(itertools.chain(now.changed, now.untracked), TOUCHED_MAX)
+    looked_at = [*(git_dir / name for name in ("HEAD", "index", "logs/HEAD")), *(folder / path for path in paths)]
+    return await anyio.to_thread.run_sync(_newest_s, looked_at)
+
+
+def _newest_s(paths: Iterable[Path]) -> float:
+    """A file that claims to be from the future says nothing. What was deleted is as old as the folder it was in."""
+    ages_s = [age_s for path in paths if (age_s := _age_s(path)) <= time.time()]
+    return max(ages_s, default=0.0)
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return _age_s(path.parent) if path != path.parent else 0.0
 
 
 async def notices(git: Git, top: Path) -> tuple[str, ...]:

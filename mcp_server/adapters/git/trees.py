@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -57,26 +58,32 @@ def clear_ref_locks(common_dir: Path, refs: list[str]) -> bool:
 
 
 def _delete(path: Path) -> None:
-    """A folder and all below it, the read-only parts too; never what a link points to."""
-    try:
-        if path.is_symlink():
-            path.unlink()
-        elif path.exists():
-            try:
+    """A folder and all below it, the read-only parts too; never what a link points to.
+
+    Tried again when it fails: whoever was lent the worktree may still be writing in it.
+    """
+    for last_try in (False, False, True):
+        try:
+            if path.is_symlink():
+                path.unlink()
+            elif path.exists():
                 shutil.rmtree(path)
-            except PermissionError:
+        except OSError as error:
+            if last_try:
+                raise Fault(FaultCause.DISK, f"The worktree {path} could not be removed: {error}") from error
+            if isinstance(error, PermissionError):
                 _make_writable(path)
-                shutil.rmtree(path)
-    except OSError as error:
-        raise Fault(FaultCause.DISK, f"The worktree {path} could not be removed: {error}") from error
+        else:
+            return
 
 
 def _make_writable(top: Path) -> None:
     """So that a module cache without write permission can be deleted; on Windows that goes for files too."""
-    top.chmod(0o700)
-    for path in top.rglob("*"):
-        if not path.is_symlink():
-            path.chmod(0o700)
+    with suppress(OSError):  # gone meanwhile; what really cannot be changed is told by whoever removes it
+        top.chmod(0o700)
+        for path in top.rglob("*"):
+            if not path.is_symlink():
+                path.chmod(0o700)
 
 
 def _sweep(common_dir: Path, path: Path, reason: str) -> None:

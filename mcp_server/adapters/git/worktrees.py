@@ -1,12 +1,4 @@
-"""The port `Worktrees` on real git: one worktree, one branch and one base ref an attempt.
-
-The base ref is the sign that an attempt has life that is not saved. It comes and goes in one transaction with the
-branch and the rescue ref, so that a crash at any point leaves a state that `rescue` can read:
-
-base ref            work is going on, or was when we were killed: save it, then clean
-branch, no base     the attempt is done: its commits are all there is; a folder is a remnant
-neither             a folder is a remnant
-"""
+"""The port `Worktrees` on real git: one worktree, one branch and one base ref an attempt."""
 
 from __future__ import annotations
 
@@ -17,24 +9,23 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from mcp_server.adapters.git import trees
+from mcp_server.adapters.git import status, trees
 from mcp_server.adapters.git.names import (
     BASES,
+    SETTLED,
     WORK,
     attempt_branch,
-    attempt_folder,
     attempt_of_folder,
     attempt_of_ref,
     attempt_ref,
     base_ref,
     rescue_ref,
 )
+from mcp_server.adapters.git.remains import End, Remains, Whose
 from mcp_server.adapters.git.repository import Repository, listed
-from mcp_server.adapters.git.saving import committed, saved
-from mcp_server.adapters.git.status import status
 from mcp_server.core.model import AttemptId, Sha
 from mcp_server.errors import Fault, FaultCause
-from mcp_server.ports import Done, NoCommits, Outcome, Uncommitted, WrongBase
+from mcp_server.ports import Done, Lent, NoBranch, NoCommits, Outcome, Uncommitted, WrongBase, WrongPlace
 
 CLEANUP_S = 60.0
 """Time to save and remove a worktree, cancelled or not. What is left after it is found by `held`."""
@@ -50,7 +41,7 @@ class GitWorktrees:
 
     def folder(self, attempt: AttemptId) -> Path:
         """Where the attempt's worktree is, whether or not there is one now."""
-        return self._root / attempt.epic / attempt_folder(attempt)
+        return self._remains(attempt).folder
 
     @asynccontextmanager
     async def hold(self, attempt: AttemptId, base: Sha) -> AsyncGenerator[Path]:
@@ -63,7 +54,8 @@ class GitWorktrees:
             yield await self._make(attempt, base)
         finally:
             with anyio.move_on_after(CLEANUP_S, shield=True) as bound:
-                await self._end(attempt, self._done.pop(attempt, None))
+                head = self._done.pop(attempt, None)
+                await self._remains(attempt).end(End.DONE if head else End.RESCUED, head)
             if bound.cancelled_caught:
                 raise Fault(
                     FaultCause.DISK, f"{self.folder(attempt)} could not be saved and removed in {CLEANUP_S:.0f} s."
@@ -71,103 +63,97 @@ class GitWorktrees:
 
     async def inspect(self, attempt: AttemptId, base: Sha) -> Outcome:
         """See `Worktrees.inspect`. An unfinished rebase or merge is uncommitted work."""
-        outcome = await self._measured(attempt, base)
+        path = self.folder(attempt)
+        if not await self._repository.own(path):
+            raise Fault(FaultCause.GIT, f"{path} is no worktree of {self._repository.top} any more.")
+        outcome = await self._measured(path, base)
         if isinstance(outcome, Done):
             self._done[attempt] = outcome.head
         else:
             self._done.pop(attempt, None)
         return outcome
 
+    async def lend(self, attempt: AttemptId, base: Sha, *, ours: bool) -> Path | None:
+        """See `Worktrees.lend`. After a `Fault`, too, `rescue` clears what there is."""
+        await self.rescue(attempt)
+        if ours:
+            return await self._make(attempt, base)
+        await self._repository.change_refs(old={}, new={base_ref(attempt): base}, why=f"lent {attempt}")
+        return None
+
+    async def inspect_lent(self, attempt: AttemptId, base: Sha, at: Path | None) -> Lent:
+        """See `Worktrees.inspect_lent`."""
+        place = await self._remains(attempt).place()
+        if place is not None:
+            return WrongPlace(place.path) if place.whose is Whose.USER else await self._measured(place.path, base)
+        tip = await self._repository.resolve(attempt_ref(attempt))
+        if tip is not None:
+            return await self._committed(tip, base)
+        head = await self._head_at(at) if at is not None else None
+        return NoBranch(head, await self._repository.fork(base, head) if head else None)
+
+    async def touched_s(self, attempt: AttemptId) -> float | None:
+        """See `Worktrees.touched_s`."""
+        place = await self._remains(attempt).place()
+        return await status.touched_s(self._repository.git, place.path) if place else None
+
+    async def give_back(self, attempt: AttemptId, head: Sha) -> None:
+        """See `Worktrees.give_back`."""
+        await self._remains(attempt).end(End.LANDED, head)
+
     async def rescue(self, attempt: AttemptId) -> str | None:
         """See `Worktrees.rescue`."""
         self._done.pop(attempt, None)
-        saved = await self._end(attempt, None)
+        saved = await self._remains(attempt).end(End.RESCUED)
         return rescue_ref(attempt) if saved else None
 
     async def held(self) -> list[AttemptId]:
         """See `Worktrees.held`. Sorted; folders without a registration and base refs without a branch count too."""
-        refs = await self._repository.refs(WORK, BASES)
-        folders = [tree.path for tree in await self._repository.trees()]
+        refs = await self._repository.refs(WORK, BASES, SETTLED)
+        folders = await self._folders()
         folders += await anyio.to_thread.run_sync(lambda: [f for epic in listed(self._root) for f in listed(epic)])
         inside = [path.relative_to(self._root).parts for path in folders if path.is_relative_to(self._root)]
         found = {attempt_of_ref(ref) for ref in refs} | {attempt_of_folder(*parts) for parts in inside}
         return sorted(attempt for attempt in found if attempt)
 
+    async def _folders(self) -> list[Path]:
+        return [tree.path for tree in await self._repository.trees()]
+
+    def _remains(self, attempt: AttemptId) -> Remains:
+        return Remains.of(self._repository, self._root, attempt)
+
     async def _make(self, attempt: AttemptId, base: Sha) -> Path:
-        new = {base_ref(attempt): base, attempt_ref(attempt): base}
-        await self._repository.change_refs(old={}, new=new, why=f"began {attempt}")
-        path = self.folder(attempt)
-        await trees.add(self._repository, path, attempt_branch(attempt), _reason(attempt), base)
-        return path
+        remains, new = self._remains(attempt), {base_ref(attempt): base, attempt_ref(attempt): base}
+        try:
+            await self._repository.change_refs(old={}, new=new, why=f"began {attempt}")
+        except Fault as fault:
+            if (place := await remains.elsewhere()) is None:
+                raise
+            had = f"{attempt_branch(attempt)} is checked out in {place.path}; switch that to another branch."
+            raise Fault(FaultCause.BRANCH_CHECKED_OUT, had) from fault
+        await trees.add(self._repository, remains.folder, attempt_branch(attempt), remains.reason, base)
+        return remains.folder
 
-    async def _end(self, attempt: AttemptId, done: Sha | None) -> bool:
-        """Leave the branch at `done` (None: remove it), save what came after it or instead of it, remove the worktree.
-
-        Returns whether anything of the attempt is on its rescue ref now.
-        """
-        for last_try in (False, False, True):
-            old = await self._refs(attempt)
-            everything = await self._everything(attempt, old)
-            over = done is not None and everything is not None and await self._repository.is_ancestor(everything, done)
-            kept = {} if over else await self._kept(attempt, old, everything)
-            new = {base_ref(attempt): None, attempt_ref(attempt): done, **kept}
-            try:
-                await self._repository.change_refs(old=old, new=new, why=f"ended {attempt}")
-            except Fault:
-                freed = await anyio.to_thread.run_sync(trees.clear_ref_locks, self._repository.common_dir, list(new))
-                if last_try or (not freed and await self._refs(attempt) == old):
-                    raise
-                continue  # a lock of a killed agent's is gone, or a process about to end has moved a ref: look again
-            break
-        await trees.remove(self._repository, self.folder(attempt), _reason(attempt))
-        return rescue_ref(attempt) in await self._refs(attempt)
-
-    async def _measured(self, attempt: AttemptId, base: Sha) -> Outcome:
-        path, git = self.folder(attempt), self._repository.git
-        if not await self._repository.own(path):
-            raise Fault(FaultCause.GIT, f"{path} is no worktree of {self._repository.top} any more.")
+    async def _measured(self, path: Path, base: Sha) -> Outcome:
+        """What a worktree contains. An operation of git's that is not finished comes first: HEAD says nothing then."""
+        now = await status.status(self._repository.git, path)
+        if now.unfinished:
+            return Uncommitted(now.left)
         head = await self._repository.resolve("HEAD", at=path)
         if head is None:  # a branch without a commit
             return WrongBase("0" * len(base))
+        outcome = await self._committed(head, base)
+        return Uncommitted(now.left) if now.paths and not isinstance(outcome, WrongBase) else outcome
+
+    async def _committed(self, head: Sha, base: Sha) -> Done | NoCommits | WrongBase:
         if not await self._repository.is_ancestor(base, head):
-            return WrongBase(head)
-        now = await status(git, path)
-        if now.paths or now.unfinished:
-            return Uncommitted(now.paths)
+            return WrongBase(head, await self._repository.fork(base, head))
         return NoCommits() if head == base else Done(head, await self._repository.changed(base, head))
 
-    async def _refs(self, attempt: AttemptId) -> dict[str, Sha]:
-        return await self._repository.refs(base_ref(attempt), attempt_ref(attempt), rescue_ref(attempt))
-
-    async def _everything(self, attempt: AttemptId, old: dict[str, Sha]) -> Sha | None:
-        """One commit that has all there is of an attempt beyond its base; None when there is nothing."""
-        base, tip = old.get(base_ref(attempt)), old.get(attempt_ref(attempt))
-        if base is None:
-            return tip
-        path = self.folder(attempt)
-        head = await self._repository.resolve("HEAD", at=path) if await self._repository.own(path) else None
-        parents = [head or tip or base]
-        if tip and not await self._repository.is_ancestor(tip, parents[0]):
-            parents.append(tip)  # the agent moved HEAD away from commits that it had made
-        if await anyio.Path(path).is_dir():
-            last = await saved(self._repository, path, parents, f"unfinished work of {attempt}")
-        elif len(parents) == 1:
-            last = parents[0]
-        else:
-            last = await committed(self._repository, f"{parents[0]}^{{tree}}", parents, f"commits of {attempt}")
-        return None if await self._repository.is_ancestor(last, base) else last
-
-    async def _kept(self, attempt: AttemptId, old: dict[str, Sha], last: Sha | None) -> dict[str, Sha]:
-        """The rescue ref as it has to be to hold `last` and all that it holds already."""
-        ref = rescue_ref(attempt)
-        before = old.get(ref)
-        if last is None or (before and await self._repository.is_ancestor(last, before)):
-            return {}
-        if before and not await self._repository.is_ancestor(before, last):
-            last = await committed(self._repository, f"{last}^{{tree}}", [last, before], f"both lives of {attempt}")
-        return {ref: last}
-
-
-def _reason(attempt: AttemptId) -> str:
-    """Why the worktree is locked; found again when only half of a registration is left."""
-    return f"epicwave {attempt}"
+    async def _head_at(self, folder: Path) -> Sha | None:
+        """HEAD of the worktree that a folder is in; None when it is in none of this repository's."""
+        paths = [Path(await anyio.Path(path).resolve()) for path in (folder, *await self._folders())]
+        around = [path for path in paths[1:] if paths[0].is_relative_to(path)]
+        innermost = max(around, key=lambda path: len(path.parts), default=None)
+        there = await anyio.Path(folder).is_dir() and innermost is not None and await self._repository.own(innermost)
+        return await self._repository.resolve("HEAD", at=innermost) if there else None
