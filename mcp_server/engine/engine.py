@@ -17,7 +17,8 @@ from mcp_server.core.events import AttemptFailed, BranchMerged, Event, Fact, Tic
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import check
 from mcp_server.core.model import AttemptId, Ledger, StoryState
-from mcp_server.core.wanted import Integrate, Job, RunAttempt, next_wake_s, wanted
+from mcp_server.core.wanted import Collect, Integrate, Job, RunAttempt, next_wake_s, wanted
+from mcp_server.engine.collect import collect
 from mcp_server.engine.jobs import Context, integrate, run_attempt, stopped
 from mcp_server.ports import Ports
 
@@ -111,19 +112,32 @@ class Engine:
         with self._scopes[job]:
             await anyio.lowlevel.checkpoint_if_cancelled()
             fact = await self._work(job)
-        if job.attempt in stopping(self.ledger) and not isinstance(fact, BranchMerged | AttemptFailed):
+        if self._tells_the_stop(job) and not isinstance(fact, BranchMerged | AttemptFailed):
             fact = await stopped(self._context(job))
         del self._scopes[job]
+        if fact is None and isinstance(job, Collect):  # the holder was heard of after all, before its end was on record
+            self._reconcile()
+            return
         current = accept(self.ledger, fact) if fact is not None else None
         assert current is not None, f"{job} ended with {fact}, which nobody waits for"  # noqa: S101 - our bug, loudly
         self.submit(current)
 
-    async def _work(self, job: Job) -> Fact:
+    def _tells_the_stop(self, job: Job) -> bool:
+        """True when the job's attempt was told to stop and no other job of it is there to tell how that ended.
+
+        A `Collect` may still be there although its story was renewed and handed in meanwhile: the merge tells it.
+        """
+        merges = isinstance(job, Collect) and Integrate(job.attempt) in self._scopes
+        return job.attempt in stopping(self.ledger) and not merges
+
+    async def _work(self, job: Job) -> Fact | None:
         match job:
             case RunAttempt():
                 return await run_attempt(self._context(job))
             case Integrate():
                 return await integrate(self._context(job))
+            case Collect():
+                return await collect(self._context(job))
             case _:
                 assert_never(job)
 
@@ -131,13 +145,14 @@ class Engine:
         epic = self.ledger.epics[job.attempt.epic]
         assert epic.wave is not None, f"{job} outside a wave"  # noqa: S101 - an invariant, for the type checker too
         story = epic.stories[job.attempt.story]
-        return Context(epic, story, job.attempt, epic.wave.policy, self.ports, self._report)
+        return Context(epic, story, job.attempt, epic.wave.policy, self.ports, self._report, self.now_s)
 
-    def _report(self, fact: Fact) -> None:
+    def _report(self, fact: Fact) -> bool:
         """A fact on the way: the job goes on. One that comes too late (told to stop meanwhile) is dropped."""
         current = accept(self.ledger, fact)
         if current is not None:
             self.submit(current)
+        return current is not None
 
 
 def stopping(ledger: Ledger) -> set[AttemptId]:

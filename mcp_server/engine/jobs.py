@@ -22,7 +22,8 @@ from mcp_server.core.events import (
     MergeProven,
     MergeRefused,
 )
-from mcp_server.core.model import AttemptId, Cause, CheckRun, Epic, Policy, Process, Proven, Sha, Story
+from mcp_server.core.leases import can_repair
+from mcp_server.core.model import AttemptId, Cause, CheckRun, Epic, Lease, Policy, Process, Proven, Sha, Story
 from mcp_server.core.policy import MERGE_TRIES, backoff_s
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import (
@@ -55,13 +56,20 @@ class Context:
     attempt: AttemptId
     policy: Policy
     ports: Ports
-    report: Callable[[Fact], None]
+    report: Callable[[Fact], bool]
+    """Tells a fact on the way; False when it comes too late."""
+    now_s: Callable[[], float]
+    """The engine's time, which is never before the last fact."""
 
     @property
     def checks(self) -> tuple[tuple[str, ...], ...]:
-        """All checks of the story: the configuration's, the epic's, its own, each once."""
-        every = (*self.policy.checks, *self.epic.spec.checks, *self.story.spec.checks)
-        return tuple(dict.fromkeys(every))
+        """All checks of the story."""
+        return checks_of(self.epic, self.story, self.policy)
+
+
+def checks_of(epic: Epic, story: Story, policy: Policy) -> tuple[tuple[str, ...], ...]:
+    """What a story's merged tree must pass: the configuration's checks, the epic's, its own, each once."""
+    return tuple(dict.fromkeys((*policy.checks, *epic.spec.checks, *story.spec.checks)))
 
 
 async def run_attempt(context: Context) -> AttemptSucceeded | AttemptFailed:
@@ -163,9 +171,11 @@ async def has_landed(ports: Ports, attempt: AttemptId, proven: Proven) -> bool:
     return False
 
 
-async def forget(ports: Ports, attempt: AttemptId) -> None:
-    """Remove the branch of an attempt that has landed. When that fails, the next start does it."""
+async def forget(ports: Ports, attempt: AttemptId, lease: Lease | None) -> None:
+    """Remove the branch of an attempt that has landed, and a lent worktree. When that fails, the next start does it."""
     with suppress(Fault), anyio.CancelScope(shield=True):
+        if lease is not None and lease.head is not None:
+            await ports.worktrees.give_back(attempt, lease.head)
         await ports.merge.forget(attempt)
 
 
@@ -208,7 +218,7 @@ async def _merge_faulted(context: Context, fault: Fault) -> BranchMerged | Merge
 
 
 async def _landed(context: Context, tip: Sha, files: tuple[str, ...]) -> BranchMerged:
-    await forget(context.ports, context.attempt)
+    await forget(context.ports, context.attempt, context.story.lease)
     return BranchMerged(context.attempt, tip, files, context.ports.clock.now_s())
 
 
@@ -225,14 +235,19 @@ async def _run_checks(context: Context) -> tuple[CheckRun, ...]:
 
 
 async def _conflict(context: Context, conflict: Conflicted) -> MergeRefused:
-    saved = await saved_work(context.ports, context.attempt)
     paths = ", ".join(conflict.paths[:PATHS_SHOWN])
     detail = f"Its commits conflict with {conflict.onto[:10]}, what was merged meanwhile, in: {paths}."
-    return MergeRefused(context.attempt, Cause.CONFLICT, detail, conflict.detail, saved, context.ports.clock.now_s())
+    return await _refused(context, Cause.CONFLICT, detail, conflict.detail, conflict.onto)
 
 
 async def _red(context: Context, landing: Landing, run: CheckRun) -> MergeRefused:
-    saved = await saved_work(context.ports, context.attempt)
     ended = f"exited with code {run.exit_code}" if run.exit_code is not None else "ran into its time limit"
     detail = f"The check `{shlex.join(run.command)}` {ended} on the tree merged with {landing.onto[:10]}."
-    return MergeRefused(context.attempt, Cause.CHECKS, detail, run.tail, saved, context.ports.clock.now_s())
+    return await _refused(context, Cause.CHECKS, detail, run.tail, landing.onto)
+
+
+async def _refused(context: Context, cause: Cause, detail: str, tail: str, onto: Sha) -> MergeRefused:
+    """The work is saved and cleared away, unless its sub-agent is to mend it where it is."""
+    repairs = can_repair(context.epic, context.story)
+    saved = None if repairs else await saved_work(context.ports, context.attempt)
+    return MergeRefused(context.attempt, cause, detail, tail, saved, context.ports.clock.now_s(), onto)

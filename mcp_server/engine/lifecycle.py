@@ -10,7 +10,7 @@ import anyio
 from mcp_server.core.events import BranchMerged, Event, WaveInterrupted
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import check
-from mcp_server.core.model import LIVE, AttemptId, Epic, Ledger, StoryState, is_alive
+from mcp_server.core.model import LIVE, AttemptId, Epic, Ledger, StoryState, is_alive, is_team
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.jobs import forget, has_landed, saved_work
 from mcp_server.errors import Fault
@@ -84,13 +84,15 @@ async def _clear(ledger: Ledger, ports: Ports, attempt: AttemptId) -> None:
         return
     current = attempt.number == story.attempt
     if current and story.state is StoryState.MERGED:
-        await forget(ports, attempt)
+        await forget(ports, attempt, story.lease)
     elif not (current and story.state in LIVE | {StoryState.MERGING}):
         await saved_work(ports, attempt)
 
 
 async def _left_over(epic: Epic, ports: Ports, now_s: float) -> list[Event]:
     events: list[Event] = []
+    if is_team(epic) and is_alive(epic.wave):  # the editor's sub-agents are not our children: leases tell who is alive
+        return events
     saved: list[tuple[str, str]] = []
     name = epic.spec.id
     for story in epic.stories.values():
@@ -100,7 +102,7 @@ async def _left_over(epic: Epic, ports: Ports, now_s: float) -> list[Event]:
         if story.process is not None:
             await ports.runner.end_leftover(story.process)
         if story.proven is not None and await has_landed(ports, attempt, story.proven):
-            await forget(ports, attempt)
+            await forget(ports, attempt, story.lease)
             events.append(BranchMerged(attempt, story.proven.head, story.files_changed, now_s))
         elif (ref := await saved_work(ports, attempt)) is not None:
             saved.append((story.spec.id, ref))
