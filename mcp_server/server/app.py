@@ -1,4 +1,4 @@
-"""The MCP server: its tools and its instructions."""
+"""The MCP server: its tools, its instructions, and what else it offers."""
 
 from __future__ import annotations
 
@@ -11,38 +11,61 @@ from mcp.server import MCPServer
 from mcp.server.caching import CacheHint
 
 from mcp_server import __version__
+from mcp_server.server import resources
 from mcp_server.server.expose import expose
+from mcp_server.server.prompts import add_prompts
 from mcp_server.server.session import Session
+from mcp_server.server.subscriptions import Subscriptions
 from mcp_server.server.tools_epic import cancel_epic, plan_epic, start_wave
+from mcp_server.server.tools_hooks import agent_event
 from mcp_server.server.tools_status import story_status
+from mcp_server.server.tools_team import claim_story, report_story
+from mcp_server.server.unlisted import QuietServer
 
 INSTRUCTIONS = """\
 epicwave runs an epic (stories with dependencies and the files they touch) to a merged, checked branch. \
 plan_epic(epic_file=...) reads and validates it; start_wave(epic=...) starts the ready stories (through='all' runs \
-to the end) and answers at once; story_status(epic=..., wait_s=45, since=cursor) waits for the next change and says \
-why a story is not running; cancel_epic stops everything and saves unfinished work. Each story works in its own git \
-worktree; what passes the checks is merged to the branch epicwave/<epic>. The user's checkout is never touched."""
+to the end) and answers at once; follow its instruction to the letter if it has one; story_status(epic=..., \
+wait_s=45, since=cursor) waits until a story has ended and says why one is not running; cancel_epic stops everything \
+and saves unfinished work. Each story works in its own git worktree; what passes the checks is merged to the branch \
+epicwave/<epic>. The user's checkout is never touched. claim_story and report_story are for sub-agents that were told \
+to use them."""
+
+UNLISTED = frozenset({"agent_event"})
+"""Tools that the editor's hooks call, and no model."""
 
 
-def build(start: Path) -> MCPServer[Session]:
-    """The server for the repository that `start` lies in. Nothing is opened before a tool needs it."""
+def build(start: Path) -> QuietServer:
+    """The server for the repository that `start` lies in. Nothing is opened before a tool or a resource needs it."""
+    subscriptions = Subscriptions()
 
     @asynccontextmanager
     async def lifespan(_server: MCPServer[Session]) -> AsyncGenerator[Session]:
         async with anyio.create_task_group() as group:
+            subscriptions.group = group
             yield Session(start, group)
             group.cancel_scope.cancel()
 
-    return MCPServer(
+    server = QuietServer(
         "epicwave",
         version=__version__,
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
         cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="public")},
+        middleware=[subscriptions.overhear],
         tools=[
             expose(plan_epic, title="Plan an epic"),
             expose(start_wave, title="Start a wave"),
             expose(story_status, title="Status", read_only=True),
             expose(cancel_epic, title="Cancel an epic", destructive=True),
+            expose(claim_story, title="Claim a story"),
+            expose(report_story, title="Report on a story"),
+            expose(agent_event, title="For hooks"),
         ],
     )
+    server.unlisted = UNLISTED
+    add_prompts(server)
+    inner = server._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - MCPServer's lists are static
+    resources.attach(inner)
+    subscriptions.attach(inner)
+    return server

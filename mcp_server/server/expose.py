@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -13,9 +12,13 @@ from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import ValidationError
 
+from mcp_server.core.draft import BadEpic
 from mcp_server.errors import Fault, JournalError, Refused
+from mcp_server.server.paging import ENTRIES_MAX, REPLY_TOKENS, clip, compact, cost, fitting
 
 TRY_AGAIN = "Nothing is lost: mend what it names, if it is not gone by itself, and call again."
+MESSAGE_TOKENS = 80
+"""Of one error among many."""
 
 
 class StrictTool(Tool):
@@ -29,42 +32,63 @@ class StrictTool(Tool):
             near = difflib.get_close_matches(unknown[0], allowed, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ToolError(
-                f"bad_argument: {self.name} has no argument {unknown[0]!r}.{hint} It takes: {', '.join(allowed)}."
+                f"bad_argument: {self.name} has no argument {unknown[0]!r:.80}.{hint} It takes: {', '.join(allowed)}."
             )
         try:
             return _compact(await super().run(arguments, context, convert_result))
         except ToolError as error:
-            raise _in_our_words(self.name, error) from error
+            raise ToolError(_in_our_words(self.name, error)) from error
 
 
 def _compact(result: Any) -> Any:
     """The same reply with its text on one line: indentation is a third of the bytes, and a model pays for each."""
     if isinstance(result, CallToolResult) and result.structured_content is not None:
-        text = json.dumps(result.structured_content, ensure_ascii=False, separators=(",", ":"))
-        result.content = [TextContent(type="text", text=text)]
+        result.content = [TextContent(type="text", text=compact(result.structured_content))]
     return result
 
 
-def _in_our_words(tool: str, error: ToolError) -> ToolError:
-    """The same refusal without the SDK's prefix, and argument errors one a line."""
+def _in_our_words(tool: str, error: ToolError) -> str:
+    """The same refusal without the SDK's prefix, argument errors one after the other, as long as a reply may be."""
     cause = error.__cause__
-    if isinstance(cause, ValidationError):
-        lines = [
-            f"{'.'.join(str(p) for p in e['loc']) or 'arguments'}: {e['msg']} (got {e['input']!r:.80})"
-            for e in cause.errors(include_url=False)
-        ]
-        return ToolError(f"bad_argument: {tool} was called with {'; '.join(lines)}. Correct it and call again.")
-    if isinstance(cause, Refused):
-        return ToolError(str(cause))
-    if isinstance(cause, ToolError):
-        return ToolError(str(cause))
-    if isinstance(cause, Fault):
-        return ToolError(f"{cause}. {TRY_AGAIN}")
-    if isinstance(cause, JournalError):
-        return ToolError(
-            f"journal_error: {cause} The engine has stopped; nothing unsaved took effect. Free the disk, call again."
-        )
-    return error
+    match cause:
+        case ValidationError():
+            wrong = "; ".join(
+                f"{'.'.join(str(p) for p in e['loc']) or 'arguments'}: {e['msg']} (got {e['input']!r:.80})"
+                for e in cause.errors(include_url=False)
+            )
+            return _bounded(f"bad_argument: {tool} was called with {wrong}.", "Correct it and call again.")
+        case BadEpic():
+            return _bad_epic(cause)
+        case Refused():
+            return _bounded(f"{cause.code}: {cause.why}", cause.remedy)
+        case Fault():
+            return _bounded(f"{cause}.", TRY_AGAIN)
+        case JournalError():
+            ended = "The engine has stopped; nothing unsaved took effect. Free the disk, call again."
+            return _bounded(f"journal_error: {cause}", ended)
+        case ToolError():
+            return _bounded(str(cause), "")
+        case _:
+            return _bounded(str(error), "")
+
+
+def _bounded(why: str, remedy: str) -> str:
+    """Both, cut to a reply's budget; of what is to be done as little as possible."""
+    remedy = clip(remedy, REPLY_TOKENS - min(cost(why), MESSAGE_TOKENS))
+    return f"{clip(why, REPLY_TOKENS - cost(remedy))} {remedy}".strip()
+
+
+def _bad_epic(refused: BadEpic) -> str:
+    """Its errors by line, the first that fit, and where the others are named."""
+    head = f"{refused.code}: {clip(refused.head, MESSAGE_TOKENS)}"
+    lines = [clip(error.bullet, MESSAGE_TOKENS) for error in refused.errors[:ENTRIES_MAX]]
+
+    def build(count: int) -> str:
+        more = len(refused.errors) - count
+        rest = [f"- and {more} more; `epicwave plan FILE` in a terminal names them all."] if more else []
+        return "\n".join([head, *lines[:count], *rest, refused.remedy])
+
+    return fitting(build, len(lines))
 
 
 def expose(
@@ -84,15 +108,29 @@ def expose(
         ),
     )
     slim(tool.parameters)
+    for name, schema in tool.parameters.get("properties", {}).items():
+        tool.parameters["properties"][name] = _plain(schema)
     tool.parameters["additionalProperties"] = False
     if tool.fn_metadata.output_schema is not None:
         slim(tool.fn_metadata.output_schema)
+        _bare(tool.fn_metadata.output_schema)
     return tool
 
 
 def _description(function: Callable[..., Any]) -> str:
-    lines = (function.__doc__ or "").strip().splitlines()
-    return "\n".join(line.strip() for line in lines)
+    """The docstring, a paragraph a line."""
+    paragraphs = (function.__doc__ or "").strip().split("\n\n")
+    return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    """An argument's schema without what goes without saying: leaving it out is how it is null, false or 0."""
+    choices: list[dict[str, Any]] = schema.get("anyOf", [])
+    if {"type": "null"} in choices:
+        [only, *others] = [choice for choice in choices if choice != {"type": "null"}]
+        kept = {"anyOf": [only, *others]} if others else only
+        schema = {**kept, **{key: value for key, value in schema.items() if key != "anyOf"}}
+    return {key: value for key, value in schema.items() if key != "default" or value}
 
 
 def slim(schema: Any) -> None:
@@ -106,3 +144,11 @@ def slim(schema: Any) -> None:
     elif isinstance(schema, list):
         for value in cast("list[Any]", schema):
             slim(value)
+
+
+def _bare(reply: dict[str, Any]) -> None:
+    """Take out of a reply's schema what only its authors need: docstrings, and the defaults that are never sent."""
+    for model in (reply, *reply.get("$defs", {}).values()):
+        model.pop("description", None)
+        for field in model.get("properties", {}).values():
+            field.pop("default", None)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +15,7 @@ import anyio.abc
 from filelock import FileLock, Timeout
 
 from mcp_server.adapters.journal.sqlite import SqliteJournal
-from mcp_server.core.model import Ledger, is_alive
+from mcp_server.core.model import Ledger, is_alive, is_team
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.lifecycle import running
 from mcp_server.errors import Code, Fault, FaultCause, JournalError, Refused
@@ -70,6 +70,16 @@ class Host:
         finally:
             self._users -= 1
             engine.nudge()
+
+    async def wake(self) -> None:
+        """Take up a wave of the editor's sub-agents that a server which is gone has left: its leases have to run out.
+
+        Nothing happens when there is none, or when another process has the engine.
+        """
+        if self._engine is None and any(is_team(e) and is_alive(e.wave) for e in self.ledger().epics.values()):
+            with suppress(Refused):
+                async with self.engine():
+                    pass
 
     def ledger(self) -> Ledger:
         """The state now: our engine's, or what the journal tells of another one's."""

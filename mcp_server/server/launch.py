@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import anyio.lowlevel
 
 from mcp_server.core.commands import PlanEpic, StartWave, Through
 from mcp_server.core.decide import decide, epic_of
 from mcp_server.core.events import WaveStarted, WaveWidened
-from mcp_server.core.model import Epic, EpicId, Sha, is_alive
+from mcp_server.core.model import Epic, EpicId, Sha, Strategy, is_alive, is_team
 from mcp_server.core.planning import Plan
 from mcp_server.engine.engine import Engine
 from mcp_server.errors import Code, Refused
@@ -26,6 +27,10 @@ class Launch:
     slots: int | None = None
     agent: str | None = None
     retry: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Answers and advice for single stories."""
+    has_agents: bool = True
+    """Whoever asks has sub-agents of its own that can claim stories: an editor has, a terminal has not."""
 
 
 def adopt(engine: Engine, planned: Plan) -> None:
@@ -40,17 +45,30 @@ async def launch(world: World, engine: Engine, asked: Launch) -> WaveStarted | W
     epic = epic_of(engine.ledger, asked.epic)
     settings = world.settings()
     agent = asked.agent or epic.spec.agent
-    policy = settings.policy(strategy=asked.strategy, slots=asked.slots, agent=agent)
-    world.check_agents([policy.agent, *(s.spec.agent for s in epic.stories.values() if s.spec.agent)])
+    policy = settings.policy(strategy=asked.strategy or _again(epic, asked), slots=asked.slots, agent=agent)
+    if policy.strategy is not Strategy.AGENT_TEAMS:
+        world.check_agents([policy.agent, *(s.spec.agent for s in epic.stories.values() if s.spec.agent)])
+    elif not asked.has_agents:
+        raise Refused(
+            Code.STRATEGY_UNAVAILABLE,
+            "Under the strategy agent-teams an editor's own sub-agents do the stories, and there is no editor here.",
+            "Name another strategy (`--strategy asyncio`), or start the wave from the editor with start_wave.",
+        )
     named = any(word is not None for word in (asked.strategy, asked.slots, asked.agent))
     base = await world.repository.head_sha()
-    command = StartWave(asked.epic, asked.through, policy, base, named=named, retry=asked.retry)
+    notes = tuple(asked.notes.items())
+    command = StartWave(asked.epic, asked.through, policy, base, named=named, retry=asked.retry, notes=notes)
     decide(engine.ledger, command, engine.now_s())
     await _prepare_branch(world, epic, base)
     await anyio.lowlevel.checkpoint()  # cancelled while git ran in its thread: the engine is gone by now
     event = engine.handle(command)
     assert isinstance(event, WaveStarted | WaveWidened), "StartWave becomes one of these"  # noqa: S101
     return event
+
+
+def _again(epic: Epic, asked: Launch) -> Strategy | None:
+    """An epic that the editor's sub-agents work on stays theirs until somebody says otherwise."""
+    return Strategy.AGENT_TEAMS if asked.has_agents and is_team(epic) else None
 
 
 async def _prepare_branch(world: World, epic: Epic, base: Sha) -> None:

@@ -10,6 +10,7 @@ import anyio.abc
 
 from mcp_server.errors import JournalError
 from mcp_server.server.host import Host
+from mcp_server.server.team import Team
 from mcp_server.server.world import World
 
 
@@ -26,6 +27,7 @@ class Session:
         self._group = group
         self._host: Host | None = None
         self._opening = anyio.Lock()
+        self.team = Team()
 
     async def host(self) -> Host:
         """The host. Raises `Refused` when the folder is no repository to work in; asked again, it looks again."""

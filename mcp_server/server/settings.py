@@ -76,6 +76,7 @@ class EpicSettings(BaseSettings):
     attempt_timeout_s: _Seconds = 1800.0
     stall_timeout_s: _Seconds = 600.0
     check_timeout_s: _Seconds = 600.0
+    lease_s: _Seconds = 900.0
     agent: Annotated[str, Field(min_length=1, description="the name of an agent, or a whole command line")] = "claude"
     checks: Annotated[
         tuple[_Command, ...], Field(description="a list of commands, each a string or a list of words")
@@ -146,6 +147,7 @@ class Settings:
             attempt_timeout_s=self.epic.attempt_timeout_s,
             stall_timeout_s=self.epic.stall_timeout_s,
             check_timeout_s=self.epic.check_timeout_s,
+            lease_s=self.epic.lease_s,
             agent=agent or self.epic.agent,
             checks=tuple(dict.fromkeys((*self.epic.checks, *checks))),
         )
@@ -156,12 +158,6 @@ def _strategy(name: Strategy | str) -> Strategy:
         strategy = Strategy(name)
     except ValueError as error:
         raise Refused(Code.BAD_ARGUMENT, f"There is no strategy {name!r}.", f"Choose one of {_STRATEGIES}.") from error
-    if strategy is Strategy.AGENT_TEAMS:
-        raise Refused(
-            Code.STRATEGY_UNAVAILABLE,
-            "The strategy agent-teams (the editor's own sub-agents take stories) is not built yet.",
-            "Choose sequential, or asyncio for several local agents at once.",
-        )
     return strategy
 
 

@@ -12,14 +12,28 @@ from pydantic import Field
 from mcp_server.adapters.formats.detect import Reading, read_epic, read_text
 from mcp_server.core.commands import CancelEpic, CancelStory
 from mcp_server.core.decide import epic_of
-from mcp_server.core.model import LIVE, SETTLED, Epic, Process, StoryId, StoryState
+from mcp_server.core.events import WaveStarted, WaveWidened
+from mcp_server.core.leases import offers
+from mcp_server.core.model import LIVE, SETTLED, Epic, Process, StoryState, is_team
 from mcp_server.core.planning import plan
 from mcp_server.core.views import epic_state
 from mcp_server.errors import Code, Refused
+from mcp_server.server.ask import client_name
 from mcp_server.server.host import Host
 from mcp_server.server.launch import Launch, adopt, launch
+from mcp_server.server.paging import clip, named
 from mcp_server.server.session import Session
-from mcp_server.server.wire import CancelReply, PlanReply, Stopped, UnusedText, WaveReply, cut
+from mcp_server.server.wire import (
+    SHA_SHOWN,
+    TEXT_TOKENS,
+    TITLE_TOKENS,
+    CancelReply,
+    PlanReply,
+    Stopped,
+    UnusedText,
+    WaveReply,
+    first_page,
+)
 from mcp_server.server.world import World
 
 STOP_S = 30.0
@@ -33,6 +47,7 @@ async def plan_epic(
     ] = None,
     epic_text: Annotated[str | None, Field(description="The epic itself, instead of a file.")] = None,
     redo: Annotated[bool, Field(description="Run stories that the file marks as done, too.")] = False,
+    offset: Annotated[int, Field(ge=0, description="more_offset of the last reply, for the next page.")] = 0,
 ) -> PlanReply:
     """Read and validate an epic and plan its DAG: waves, critical path, file conflicts, every error with its line.
 
@@ -44,9 +59,9 @@ async def plan_epic(
     planned = await anyio.to_thread.run_sync(lambda: plan(reading.draft, redo=redo, config_checks=checked))
     async with host.engine() as engine:
         adopt(engine, planned)
-    unused = [UnusedText(line=u.line, text=cut(u.text, 120), why=u.why) for u in reading.unused]
+    unused = [UnusedText(line=u.line, text=u.text, why=u.why) for u in reading.unused]
     notices = [*reading.notes, *await host.world.repository.notices()]
-    return PlanReply.of(planned, unused, notices)
+    return PlanReply.page(planned, unused, notices, offset)
 
 
 async def _read(world: World, epic_file: str | None, epic_text: str | None) -> Reading:
@@ -63,64 +78,78 @@ async def _read(world: World, epic_file: str | None, epic_text: str | None) -> R
 
 async def start_wave(
     ctx: Context[Session],
-    epic: Annotated[str, Field(description="Id that plan_epic returned.")],
+    epic: str,
     through: Annotated[
         Literal["ready", "all"] | Annotated[int, Field(ge=1, strict=True)],
-        Field(description="'ready': stories that can start now; 'all': to the end; a number: up to that wave."),
+        Field(description="Those ready now, all, or all up to this wave."),
     ] = "ready",
     strategy: Annotated[Literal["sequential", "asyncio", "agent-teams"] | None, Field()] = None,
-    slots: Annotated[int | None, Field(description="Agents at once, up to max_parallel_stories.", ge=1)] = None,
+    slots: Annotated[int | None, Field(description="Agents at once.", ge=1)] = None,
     agent: Annotated[str | None, Field(description="claude, cursor, codex, gemini, or a command line.")] = None,
-    retry: Annotated[bool, Field(description="Also failed and cancelled stories, with new attempts.")] = False,
+    retry: Annotated[bool, Field(description="Failed and cancelled ones too.")] = False,
+    notes: Annotated[dict[str, str] | None, Field(description="By story: answer or advice for its brief.")] = None,
 ) -> WaveReply:
-    """Start stories, each in its own git worktree with its own agent. Answers at once; the work goes on.
+    """Start stories, each with an agent in its own git worktree. Answers at once; do what `next` says.
 
-    A story starts when its dependencies are merged and a slot and its files are free. Its result is rebased, checked on
-    the merged tree, and lands on the branch epicwave/<epic>. Follow it with story_status(wait_s=45).
+    A story starts when its dependencies are merged and a slot and its files are free. What passes the checks lands on
+    the branch epicwave/<epic>.
     """
-    host = await ctx.request_context.lifespan_context.host()
+    session = ctx.request_context.lifespan_context
+    host = await session.host()
     limit = host.world.settings().epic.max_parallel_stories
     if slots is not None and slots > limit:
         why = f"{slots} slots are more than max_parallel_stories, {limit}."
         raise Refused(Code.BAD_ARGUMENT, why, "Ask for fewer, or have the user raise it in .epicwave/config.yaml.")
     async with host.engine() as engine:
-        asked = Launch(epic, through, strategy, slots, agent, retry=retry)
+        asked = Launch(epic, through, strategy, slots, agent, retry=retry, notes=notes or {})
         event = await launch(host.world, engine, asked)
         now = engine.ledger.epics[epic]
         cursor = engine.ledger.seq
-    return _wave_reply(now, event.members, event.retried, cursor, list(await host.world.repository.notices()))
+    reply = _wave_reply(now, cursor).model_copy(update=session.team.words(now, client_name(ctx)))
+    return _listed(reply, now, event, list(await host.world.repository.notices()))
 
 
-def _wave_reply(
-    epic: Epic, members: tuple[StoryId, ...], retried: tuple[StoryId, ...], cursor: int, notices: list[str]
-) -> WaveReply:
+def _wave_reply(epic: Epic, cursor: int) -> WaveReply:
     wave = epic.wave
     assert wave is not None, "a wave has just been started"  # noqa: S101
     name = epic.spec.id
-    started = [m for m in members if epic.stories[m].state in LIVE]
-    if not (wave.policy.checks or epic.spec.checks):
-        notices = [*notices, "No checks are configured for the epic: what is merged is not proven by anything."]
+    follow = f"story_status(epic={name!r}, since={cursor}, wait_s=45) returns when a story has ended."
+    if is_team(epic):
+        follow = f"Follow `instruction`; when a sub-agent has ended, story_status(epic={name!r}, since={cursor})."
     return WaveReply(
         epic=name,
         wave=wave.number,
         strategy=str(wave.policy.strategy),
         slots=wave.policy.slots,
-        agent=wave.policy.agent,
-        started=started,
-        waiting=[m for m in members if m not in started],
-        retried=list(retried),
+        agent=clip(wave.policy.agent, TITLE_TOKENS),
         branch=f"epicwave/{name}",
-        base=epic.base or "",
-        notices=notices,
+        base=(epic.base or "")[:SHA_SHOWN],
         cursor=cursor,
-        next=f"story_status(epic={name!r}, since={cursor}, wait_s=45) returns at the next change.",
+        next=follow,
     )
+
+
+def _listed(reply: WaveReply, epic: Epic, event: WaveStarted | WaveWidened, notices: list[str]) -> WaveReply:
+    """The reply with what concerns single stories, as far as there is room."""
+    wave = epic.wave
+    started = [m for m in event.members if epic.stories[m].state in LIVE]
+    if not ((wave is not None and wave.policy.checks) or epic.spec.checks):
+        notices = [*notices, "No checks are configured for the epic: what is merged is not proven by anything."]
+    if is_team(epic) and any(s.spec.agent for s in epic.stories.values()):
+        notices = [*notices, "Sub-agents of the editor do all stories; the agents that the epic names are not used."]
+    entries = [
+        *named("notices", (clip(notice, TEXT_TOKENS) for notice in notices)),
+        *named("started", started),
+        *named("waiting", (m for m in event.members if m not in started)),
+        *named("retried", event.retried),
+    ]
+    return first_page(reply, entries)
 
 
 async def cancel_epic(
     ctx: Context[Session],
-    epic: Annotated[str, Field(description="Id that plan_epic returned.")],
-    story: Annotated[str | None, Field(description="Only this story, instead of the whole epic.")] = None,
+    epic: str,
+    story: Annotated[str | None, Field(description="Only this story, not the whole epic.")] = None,
     reason: Annotated[str, Field(max_length=200)] = "cancelled by the lead",
 ) -> CancelReply:
     """Stop an epic, or one story: end its agents' processes, see that they are gone, save unfinished work on refs.
@@ -142,26 +171,36 @@ async def cancel_epic(
 def _cancel_reply(host: Host, before: Epic, after: Epic, cursor: int) -> CancelReply:
     stopped: list[Stopped] = []
     never: list[str] = []
+    agents: list[str] = []
+    offered = {s.spec.id for s in offers(before)}
     for story_id, story in after.stories.items():
         was = before.stories[story_id]
         if was.state in SETTLED or story.state is was.state:
             continue
-        if was.state in LIVE or was.state is StoryState.MERGING:
+        if story_id in offered:
+            never.append(story_id)
+        elif was.state in LIVE or was.state is StoryState.MERGING:
             ref = (
                 story.failure.saved_ref if story.failure is not None and story.failure.attempt == was.attempt else None
             )
             gone = was.process is None or not host.world.is_alive(Process(*was.process))
+            if was.lease is not None and was.lease.holder:
+                agents.append(was.lease.holder)
             stopped.append(Stopped(story=story_id, state=str(story.state), processes_gone=gone, saved_ref=ref or ""))
         else:
             never.append(story_id)
-    return CancelReply(
+    reply = CancelReply(
         epic=after.spec.id,
         state=str(epic_state(after)),
-        stopped=stopped,
-        never_started=never,
-        still_stopping=[s.spec.id for s in after.stories.values() if s.state is StoryState.STOPPING],
-        merged=[s.spec.id for s in after.stories.values() if s.state is StoryState.MERGED],
-        branch=f"epicwave/{after.spec.id}",
         cursor=cursor,
-        next="Saved work: `git log <saved_ref>`. To go on: start_wave with retry=true.",
+        next=("End the sub-agents in stop_agents (TaskStop). " if agents else "")
+        + "Saved work: `git log <saved_ref>`. To go on: start_wave with retry=true.",
     )
+    entries = [
+        *named("still_stopping", (s.spec.id for s in after.stories.values() if s.state is StoryState.STOPPING)),
+        *named("stop_agents", agents),
+        *named("stopped", stopped),
+        *named("never_started", never),
+        *named("merged", (s.spec.id for s in after.stories.values() if s.state is StoryState.MERGED)),
+    ]
+    return first_page(reply, entries)

@@ -1,33 +1,40 @@
-"""What the tools answer: pydantic models, numbers with their unit in the name, small enough for a model to read."""
+"""What the tools answer: pydantic models, numbers with their unit in the name, cut to what one reply may cost."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
-from mcp_server.core.model import Epic, Ledger, Story, StoryState, is_alive
+from pydantic import Field
+
+from mcp_server.core.model import LIVE, Epic, Ledger, Story, StoryState, is_alive
 from mcp_server.core.planning import Plan
 from mcp_server.core.views import counts, epic_state, shown_state
 from mcp_server.core.why import ended, why
+from mcp_server.server.paging import Entry, Reply, clip, cost, cut_totals, go_on, lists, named, page, totals
 
-LIST_MAX = 50
-"""Entries of a list that are sent before the rest is counted: 50 stories stay near 2,000 tokens."""
-TEXT_MAX = 400
-"""Characters of a reason in a list; the story's own status has all of it."""
+TITLE_TOKENS = 24
+TEXT_TOKENS = 60
+"""Of a text that is one of many."""
+PATH_TOKENS = 120
+FIRST = 6
+"""Entries of a long list that come before those of the next list."""
+SHA_SHOWN = 12
 
 
-def cut(text: str, limit: int = TEXT_MAX) -> str:
+def cut(text: str, limit: int = 400) -> str:
     """The text, shortened in the middle of nowhere only when it must be, and marked then."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-class Conflict(BaseModel):
+class Conflict(Reply):
     """Two stories that may touch the same files and are not ordered by a dependency."""
 
     stories: tuple[str, str]
     shared: list[str]
 
 
-class UnusedText(BaseModel):
+class UnusedText(Reply):
     """A line of the epic file that could not be used."""
 
     line: int
@@ -35,147 +42,222 @@ class UnusedText(BaseModel):
     why: str
 
 
-class PlanReply(BaseModel):
-    """An epic, planned."""
+class PlanReply(Reply):
+    """An epic, planned: all of it, or one page. A later page has only what the pages before it left out."""
 
     epic: str
-    title: str
-    stories: int
-    done: int
-    waves: list[list[str]]
-    critical_path: list[str]
-    critical_path_minutes: float
-    work_minutes: float
-    conflicts: list[Conflict]
-    conflicts_total: int
-    warnings: list[str]
-    unused_lines: list[UnusedText]
-    unused_lines_total: int
-    notices: list[str]
+    title: str = ""
+    stories: int = 0
+    done: int = 0
+    """Stories that the file marks as done."""
+    waves: dict[str, list[str]] = Field(default_factory=dict[str, list[str]], description="Stories by wave.")
+    critical_path: list[str] = Field(default_factory=list[str])
+    critical_path_minutes: float = 0
+    work_minutes: float = 0
+    conflicts: list[Conflict] = Field(default_factory=list[Conflict], description="They never run side by side.")
+    warnings: list[str] = Field(default_factory=list[str])
+    unused_lines: list[UnusedText] = Field(default_factory=list[UnusedText])
+    notices: list[str] = Field(default_factory=list[str])
+    totals: dict[str, int] = Field(default_factory=dict[str, int], description="How long a list is that was cut.")
+    more_offset: int | None = None
     next: str
 
     @classmethod
-    def of(cls, plan: Plan, unused: list[UnusedText], notices: list[str]) -> PlanReply:
-        """The reply for a plan."""
-        conflicts = [Conflict(stories=(o.a, o.b), shared=list(o.shared[:3])) for o in plan.overlaps if not o.ordered]
-        return cls(
-            epic=plan.spec.id,
-            title=plan.spec.title,
-            stories=len(plan.spec.stories),
-            done=sum(s.done for s in plan.spec.stories),
-            waves=[list(w) for w in plan.waves],
-            critical_path=list(plan.critical_path),
-            critical_path_minutes=round(plan.critical_minutes, 1),
-            work_minutes=round(plan.work_minutes, 1),
-            conflicts=conflicts[:LIST_MAX],
-            conflicts_total=len(conflicts),
-            warnings=list(plan.warnings)[:LIST_MAX],
-            unused_lines=unused[:LIST_MAX],
-            unused_lines_total=len(unused),
-            notices=notices,
-            next=f"start_wave(epic={plan.spec.id!r}) runs the ready stories; through='all' runs to the end.",
+    def of(cls, plan: Plan, unused: Sequence[UnusedText], notices: Sequence[str]) -> PlanReply:
+        """The whole plan."""
+        return cls._with(plan, _plan_entries(plan, unused, notices, short=False), 0, None, {})
+
+    @classmethod
+    def page(cls, plan: Plan, unused: Sequence[UnusedText], notices: Sequence[str], offset: int) -> PlanReply:
+        """What there is from `offset` on, as far as one reply may go."""
+        entries = _plan_entries(plan, unused, notices, short=True)
+        long = totals(entries)
+        return page(entries, offset, lambda shown, more: cls._with(plan, shown, offset, more, long))
+
+    @classmethod
+    def _with(
+        cls, plan: Plan, entries: Sequence[Entry], offset: int, more: int | None, long: Mapping[str, int]
+    ) -> PlanReply:
+        found, epic = lists(entries), plan.spec.id
+        waves: dict[str, list[str]] = {}
+        for wave, story in found.pop("waves", []):
+            waves.setdefault(str(wave), []).append(story)
+        start = f"start_wave(epic={epic!r}) runs the ready stories; through='all' runs to the end."
+        reply = cls.model_validate(
+            {"epic": epic, "waves": waves, "more_offset": more, "next": go_on(more) + start, **found}
         )
+        if offset == 0:
+            reply.title = clip(plan.spec.title, TITLE_TOKENS)
+            reply.stories = len(plan.spec.stories)
+            reply.done = sum(s.done for s in plan.spec.stories)
+            reply.critical_path_minutes = round(plan.critical_minutes, 1)
+            reply.work_minutes = round(plan.work_minutes, 1)
+            reply.totals = cut_totals(long, entries)
+            if "waves" in reply.totals:
+                reply.totals["waves"] = len(plan.waves)  # so many waves, with so many stories
+        return reply
 
 
-class StoryLine(BaseModel):
+def _plan_entries(plan: Plan, unused: Sequence[UnusedText], notices: Sequence[str], *, short: bool) -> list[Entry]:
+    """Everything that is listed of a plan, what a lead has to know before it starts anything first."""
+
+    def said(text: str) -> str:
+        return clip(text, TEXT_TOKENS) if short else text
+
+    lines = [UnusedText(line=u.line, text=said(u.text), why=said(u.why)) for u in unused]
+    conflicts = [
+        Conflict(stories=(o.a, o.b), shared=[said(path) for path in o.shared[:3]])
+        for o in plan.overlaps
+        if not o.ordered
+    ]
+    return [
+        *named("warnings", map(said, plan.warnings)),
+        *named("unused_lines", lines[:FIRST]),
+        *named("notices", map(said, notices)),
+        *named("conflicts", conflicts[:FIRST]),
+        *named("waves", ((n, story) for n, wave in enumerate(plan.waves, 1) for story in wave)),
+        *named("critical_path", plan.critical_path),
+        *named("unused_lines", lines[FIRST:]),
+        *named("conflicts", conflicts[FIRST:]),
+    ]
+
+
+class StoryLine(Reply):
     """One story in an epic's status."""
 
     story: str
-    title: str
+    epic: str = Field(default="", description="Where several epics are listed.")
+    title: str = ""
     state: str
-    attempt: int
-    in_state_s: float
-    why: str = Field(description="Why it is not running; empty when it runs or is merged.")
+    attempt: int = 0
+    in_state_s: int = Field(default=0, description="Of a story that moves.")
+    why: str = Field(default="", description="Why it is not running; empty when it runs or is merged.")
 
     @classmethod
-    def of(cls, ledger: Ledger, epic: Epic, story: Story, now_s: float) -> StoryLine:
-        """The line of a story."""
+    def of(
+        cls, ledger: Ledger, epic: Epic, story: Story, now_s: float, *, title: int, text: int, named: bool = False
+    ) -> StoryLine:
+        """The line of a story; `title` and `text` are the tokens that its title and its reason may cost."""
+        moves = story.state in LIVE or story.state is StoryState.MERGING
         return cls(
             story=story.spec.id,
-            title=cut(story.spec.title, 80),
+            epic=epic.spec.id if named else "",
+            title=clip(story.spec.title, title),
             state=shown_state(epic, story),
             attempt=story.attempt,
-            in_state_s=round(max(0.0, now_s - story.since_s), 1),
-            why=cut(why(ledger, epic, story)),
+            in_state_s=round(max(0.0, now_s - story.since_s)) if moves else 0,
+            why=clip(why(ledger, epic, story), text),
         )
 
 
-class EpicStatus(BaseModel):
+class EpicStatus(Reply):
     """How far an epic is."""
 
     epic: str
-    title: str
+    title: str = ""
     state: str
     counts: dict[str, int]
-    wave: int
-    slots: int
-    strategy: str
-    branch: str
-    merged_percent: float
+    wave: int = 0
+    slots: int = 0
+    strategy: str = ""
 
     @classmethod
-    def of(cls, epic: Epic) -> EpicStatus:
-        """The summary of an epic."""
-        merged = sum(s.state is StoryState.MERGED for s in epic.stories.values())
+    def of(cls, epic: Epic, *, title: bool) -> EpicStatus:
+        """The summary of an epic, for who has not been told its title yet with it."""
+        wave = epic.wave if is_alive(epic.wave) else None
         return cls(
             epic=epic.spec.id,
-            title=epic.spec.title,
+            title=clip(epic.spec.title, TITLE_TOKENS) if title else "",
             state=str(epic_state(epic)),
             counts=counts(epic),
-            wave=epic.wave.number if epic.wave is not None else 0,
-            slots=epic.wave.policy.slots if epic.wave is not None and is_alive(epic.wave) else 0,
-            strategy=str(epic.wave.policy.strategy) if epic.wave is not None else "",
-            branch=f"epicwave/{epic.spec.id}",
-            merged_percent=round(100.0 * merged / len(epic.stories), 1),
+            wave=wave.number if wave is not None else 0,
+            slots=wave.policy.slots if wave is not None else 0,
+            strategy=str(wave.policy.strategy) if wave is not None else "",
         )
 
 
-class StoryDetail(BaseModel):
-    """Everything about one story."""
+class StoryDetail(Reply):
+    """Everything about one story; the lists one line an entry."""
 
-    depends_on: list[str]
-    files: list[str]
-    files_changed: list[str]
-    base: str
-    merged_as: str
-    last_failure: str
-    last_failure_tail: str
-    saved_ref: str
-    log: str
-    log_tail: str
+    depends_on: list[str] = Field(default_factory=list[str])
+    files: list[str] = Field(default_factory=list[str])
+    files_changed: list[str] = Field(default_factory=list[str])
+    base: str = ""
+    merged_as: str = ""
+    last_failure: str = Field(default="", description="When `why` does not say it.")
+    last_failure_tail: list[str] = Field(default_factory=list[str])
+    saved_ref: str = ""
+    log: str = ""
+    log_tail: list[str] = Field(default_factory=list[str])
 
     @classmethod
-    def of(cls, story: Story, log: str, log_tail: str) -> StoryDetail:
-        """The detail of a story; `log` is the path of its latest log, if there is one."""
-        failure = story.failure
-        return cls(
-            depends_on=list(story.spec.depends_on),
-            files=list(story.spec.files)[:LIST_MAX],
-            files_changed=list(story.files_changed)[:LIST_MAX],
-            base=story.base or "",
-            merged_as=story.merged_as or "",
-            last_failure=ended(failure),
-            last_failure_tail=failure.tail if failure is not None else "",
-            saved_ref=(failure.saved_ref or "") if failure is not None else "",
-            log=log,
-            log_tail=log_tail,
-        )
+    def of(cls, found: Mapping[str, list[Any]]) -> StoryDetail:
+        """The detail with just these entries; the lines of a tail come last first and are put in order."""
+        single = ("base", "merged_as", "last_failure", "saved_ref", "log")
+        reply = cls.model_validate({name: each[0] if name in single else each for name, each in found.items()})
+        reply.last_failure_tail.reverse()
+        reply.log_tail.reverse()
+        return reply
 
 
-class StatusReply(BaseModel):
-    """The answer of story_status."""
+def detail_entries(story: Story, said: str, log: str, log_tail: str) -> list[Entry]:
+    """Everything about a story, what explains its state first; `said` is the reason that its line gives already."""
+    failure, spec = story.failure, story.spec
+    failed = _last_first(failure.tail) if failure is not None else []
+    logged = _last_first(log_tail)
+    if set(failed[:3]) <= set(logged):
+        failed = []  # the agent's own last words, and its log has more of them
+    last = ended(failure)
+    single = {
+        "saved_ref": failure.saved_ref if failure is not None else "",
+        "last_failure": "" if last in said else clip(last, TEXT_TOKENS),
+        "merged_as": (story.merged_as or "")[:SHA_SHOWN],
+        "base": (story.base or "")[:SHA_SHOWN],
+        "log": clip(log, PATH_TOKENS),
+    }
+    tails = {"last_failure_tail": failed, "log_tail": logged}
+    paths = {
+        "depends_on": list(spec.depends_on),
+        "files": [clip(path, PATH_TOKENS) for path in spec.files],
+        "files_changed": [clip(path, PATH_TOKENS) for path in story.files_changed],
+    }
+    many = {**tails, **paths}
+    return [
+        *((name, text) for name, text in single.items() if text),
+        *(entry for name, listed in many.items() for entry in named(name, listed[:FIRST])),
+        *(entry for name, listed in many.items() for entry in named(name, listed[FIRST:])),
+    ]
+
+
+def _last_first(text: str) -> list[str]:
+    """The lines of a log from the last to the first; one too long to be sent at once is several."""
+    return [piece for line in text.splitlines() if line.strip() for piece in _pieces(line)][::-1]
+
+
+def _pieces(line: str) -> list[str]:
+    if len(line) <= 1 or cost(line) <= TEXT_TOKENS:
+        return [line]
+    half = len(line) // 2
+    return [*_pieces(line[:half]), *_pieces(line[half:])]
+
+
+class StatusReply(Reply):
+    """The answer of story_status: all of it, or one page."""
 
     cursor: int = Field(description="Pass as `since` to be told only what changed after this.")
     changed: bool
-    epics: list[EpicStatus]
-    stories: list[StoryLine]
-    stories_total: int
+    epics: list[EpicStatus] = Field(default_factory=list[EpicStatus])
+    stories: list[StoryLine] = Field(default_factory=list[StoryLine])
     detail: StoryDetail | None = None
-    poll_after_s: float
+    totals: dict[str, int] = Field(default_factory=dict[str, int], description="How long a list is that was cut.")
+    more_offset: int | None = None
+    poll_after_s: float = Field(default=0, description="For who cannot wait with wait_s.")
+    spawn: int = Field(default=0, description="Sub-agents to start now, under agent-teams.")
+    instruction: str = ""
     next: str
 
 
-class WaveReply(BaseModel):
+class WaveReply(Reply):
     """A wave was started, or more stories were added to it."""
 
     epic: str
@@ -183,34 +265,53 @@ class WaveReply(BaseModel):
     strategy: str
     slots: int
     agent: str
-    started: list[str]
-    waiting: list[str]
-    retried: list[str]
+    started: list[str] = Field(default_factory=list[str])
+    waiting: list[str] = Field(default_factory=list[str])
+    retried: list[str] = Field(default_factory=list[str])
     branch: str
     base: str
-    notices: list[str]
+    notices: list[str] = Field(default_factory=list[str])
+    totals: dict[str, int] = Field(default_factory=dict[str, int], description="How long a list is that was cut.")
     cursor: int
+    spawn: int = Field(default=0, description="Sub-agents to start now, under agent-teams.")
+    instruction: str = ""
     next: str
 
 
-class Stopped(BaseModel):
+class Stopped(Reply):
     """What became of a story that was cancelled."""
 
     story: str
     state: str
     processes_gone: bool
-    saved_ref: str
+    saved_ref: str = ""
 
 
-class CancelReply(BaseModel):
+class CancelReply(Reply):
     """The answer of cancel_epic."""
 
     epic: str
     state: str
-    stopped: list[Stopped]
-    never_started: list[str]
-    still_stopping: list[str]
-    merged: list[str]
-    branch: str
+    still_stopping: list[str] = Field(default_factory=list[str])
+    stopped: list[Stopped] = Field(default_factory=list[Stopped])
+    stop_agents: list[str] = Field(default_factory=list[str], description="The host's ids of sub-agents to end.")
+    never_started: list[str] = Field(default_factory=list[str])
+    merged: list[str] = Field(default_factory=list[str])
+    totals: dict[str, int] = Field(default_factory=dict[str, int], description="How long a list is that was cut.")
     cursor: int
     next: str
+
+
+Listing = TypeVar("Listing", WaveReply, CancelReply)
+
+
+def first_page(reply: Listing, entries: Sequence[Entry]) -> Listing:
+    """The reply with as many of the entries as fit; story_status has the others, a page at a time."""
+    whole = totals(entries)
+
+    def build(shown: Sequence[Entry], more: int | None) -> Listing:
+        rest = "" if more is None else f" story_status(epic={reply.epic!r}) lists all stories."
+        here = {"totals": cut_totals(whole, shown), "next": reply.next + rest}
+        return reply.model_copy(update={**lists(shown), **here})
+
+    return page(entries, 0, build)

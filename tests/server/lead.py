@@ -16,16 +16,15 @@ from mcp.server import MCPServer
 from mcp_types import CallToolResult, TextContent
 
 from mcp_server.errors import Code
+from tests.tokens import BUDGET, count
 
 Era = Literal["auto", "legacy"]
 ERAS: tuple[Era, ...] = ("auto", "legacy")
 """Protocol 2026-07-28, and the one with `initialize`."""
-REPLY_MAX_BYTES = 8_000
-"""2,000 tokens of four bytes."""
 
 
 class Lead:
-    """One client. Every reply is held against the schema that the tool promises, every refusal against our form."""
+    """One client. Every reply is held against its tool's schema, every refusal against our form, both to the budget."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -41,6 +40,7 @@ class Lead:
         assert not result.is_error, said
         assert result.structured_content is not None
         assert json.loads(said) == result.structured_content, "what a model reads is what a program reads"
+        assert "whole" in arguments or count(said) <= BUDGET, said
         jsonschema.validate(result.structured_content, self._schemas[tool])
         return result.structured_content
 
@@ -52,23 +52,39 @@ class Lead:
         code, _, words = said.partition(": ")
         assert code in set(Code), said
         assert len(re.findall(r"[.?!](?:\s|$)", words)) >= 2, f"what and why, then the next move: {said}"
-        assert len(said) < 4_000
+        assert count(said) <= BUDGET, said
         for machinery in ("Traceback", "pydantic", "Error executing", "validation error", "object at 0x"):
             assert machinery not in said
         return said
 
+    async def pages(self, tool: str, **arguments: Any) -> list[dict[str, Any]]:
+        """All pages of a reply, from the first to the last."""
+        found = [await self.ask(tool, **arguments)]
+        while "more_offset" in found[-1]:
+            assert f"offset={found[-1]['more_offset']}" in found[-1]["next"], "a model is told how to go on"
+            found.append(await self.ask(tool, **arguments, offset=found[-1]["more_offset"]))
+        return found
+
+    async def stories(self, epic: str = "notes") -> dict[str, dict[str, Any]]:
+        """The line of each story."""
+        pages = await self.pages("story_status", epic=epic)
+        return {line["story"]: line for page in pages for line in page.get("stories", [])}
+
+    async def event(self, event: str, agent: str) -> dict[str, str]:
+        """What a hook of the editor is answered: the text itself is its output."""
+        result = await self.client.call_tool("agent_event", {"event": event, "agent": agent, "cwd": "/nowhere"})
+        assert result.structured_content is None
+        return json.loads(text_of(result))
+
     async def states(self, epic: str = "notes") -> dict[str, str]:
         """State of each story."""
-        status = await self.ask("story_status", epic=epic)
-        return {line["story"]: line["state"] for line in status["stories"]}
+        return {name: line["state"] for name, line in (await self.stories(epic)).items()}
 
     async def watch(self, until: Callable[[dict[str, str]], bool], epic: str = "notes", limit_s: float = 30) -> None:
-        """Follow the epic as the instructions say, by `since` and `wait_s`, until its stories are so."""
-        since: int | None = None
+        """Look often, as a lead never does, until its stories are so: steps on the way wake nobody."""
         with anyio.fail_after(limit_s):
             while not until(await self.states(epic)):
-                more = {} if since is None else {"since": since}
-                since = (await self.ask("story_status", epic=epic, wait_s=10, **more))["cursor"]
+                await self.ask("story_status", epic=epic, wait_s=0.1)
 
     async def until_rest(self, epic: str = "notes") -> dict[str, str]:
         """Follow the epic until nothing moves."""

@@ -37,6 +37,7 @@ def test_without_a_file_the_defaults_are_the_documented_ones(tmp_path: Path) -> 
         "attempt_timeout_s": 1800.0,
         "stall_timeout_s": 600.0,
         "check_timeout_s": 600.0,
+        "lease_s": 900.0,
         "agent": "claude",
         "checks": (),
         "worktrees_dir": None,
@@ -197,7 +198,6 @@ def test_sequential_has_one_slot_whatever_the_file_says(tmp_path: Path) -> None:
         ("asyncio", 0, Code.BAD_ARGUMENT, "from 1 to 64"),
         ("asyncio", 65, Code.BAD_ARGUMENT, "from 1 to 64"),
         ("threads", None, Code.BAD_ARGUMENT, r"Choose one of sequential \| asyncio \| agent-teams"),
-        ("agent-teams", None, Code.STRATEGY_UNAVAILABLE, "Choose sequential, or asyncio"),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused(
@@ -208,8 +208,8 @@ def test_a_policy_that_cannot_be_is_refused(
     assert caught.value.code is code
 
 
-def test_agent_teams_in_the_file_is_refused_only_when_it_would_be_used(tmp_path: Path) -> None:
-    settings = load(tmp_path, "epic: {parallel_strategy: agent-teams}")
+def test_sub_agents_get_as_many_slots_as_the_file_allows_and_leases_as_long(tmp_path: Path) -> None:
+    settings = load(tmp_path, "epic: {parallel_strategy: agent-teams, max_parallel_stories: 4, lease_s: 60}")
+    policy = settings.policy()
+    assert (policy.strategy, policy.slots, policy.lease_s) == (Strategy.AGENT_TEAMS, 4, 60.0)
     assert settings.policy("asyncio").strategy is Strategy.ASYNCIO
-    with pytest.raises(Refused, match="strategy_unavailable"):
-        settings.policy()

@@ -26,7 +26,7 @@ async def test_an_epic_runs_to_merged_and_its_checks_are_run_on_the_merged_tree(
     assert await lead.until_rest() == {"S1": "merged", "S2": "merged", "S3": "merged"}
     assert {"S1.md", "S2.md", "S3.md"} <= scene.tree("epicwave/notes").keys()
     status = await lead.ask("story_status", epic="notes")
-    assert (status["epics"][0]["state"], status["epics"][0]["merged_percent"]) == ("done", 100)
+    assert (status["epics"][0]["state"], status["epics"][0]["counts"]) == ("done", {"merged": 3})
     assert "git merge" in status["next"]
     (scene.repo / "epic.yaml").unlink()
     assert scene.checkout() == before
@@ -54,7 +54,8 @@ async def test_a_watch_returns_at_a_change_and_not_before(lead: Lead, scene: Sce
     began = anyio.current_time()
     nothing = await lead.ask("story_status", epic="notes", since=cursor, wait_s=0.4)
     assert anyio.current_time() - began >= 0.4
-    assert (nothing["changed"], nothing["stories"], nothing["cursor"]) == (False, [], cursor)
+    assert (nothing["changed"], nothing["cursor"]) == (False, cursor)
+    assert "stories" not in nothing
 
     told: list[object] = []
 
@@ -97,10 +98,10 @@ async def test_the_default_is_one_story_at_a_time_and_only_what_is_ready(modern:
     assert (wave["strategy"], wave["slots"]) == ("sequential", 1)
     assert (wave["started"], wave["waiting"]) == (["S1"], ["S2"])
     await modern.watch(lambda states: states["S1"] == "running")
-    whys = {s["story"]: s["why"] for s in (await modern.ask("story_status", epic="notes"))["stories"]}
-    assert whys["S1"] == ""
-    assert "slot" in whys["S2"]
-    assert "S1" in whys["S3"]
+    lines = await modern.stories()
+    assert "why" not in lines["S1"]
+    assert "slot" in lines["S2"]["why"]
+    assert "S1" in lines["S3"]["why"]
     scene.open("go")
     assert await modern.until_rest() == {"S1": "merged", "S2": "merged", "S3": "ready"}
     assert (await modern.ask("start_wave", epic="notes"))["wave"] == 2
@@ -116,9 +117,10 @@ async def test_a_story_tells_its_log_and_how_it_failed_and_a_retry_goes_on_from_
     await _planned(modern, scene, story("S1"), story("S2", "S1"))
     await modern.ask("start_wave", epic="notes", through="all")
     assert await modern.until_rest() == {"S1": "failed", "S2": "blocked"}
-    detail = (await modern.ask("story_status", epic="notes", story="S1"))["detail"]
-    assert "code 7" in detail["last_failure"]
-    assert "the cause of it" in detail["log_tail"]
+    status = await modern.ask("story_status", epic="notes", story="S1")
+    detail = status["detail"]
+    assert "code 7" in status["stories"][0]["why"]
+    assert "the cause of it" in "\n".join(detail["log_tail"])
     assert detail["saved_ref"] == "refs/epicwave/rescue/notes/S1/1"
     assert "S1.md" in scene.tree(detail["saved_ref"])
     assert (await modern.refused("start_wave", epic="notes")).startswith("nothing_ready: ")
@@ -137,13 +139,13 @@ async def test_done_needs_commits_and_nothing_uncommitted_and_green_checks(moder
     await _planned(modern, scene, story("NONE"), story("LOOSE"), story("RED", checks=[red]))
     await modern.ask("start_wave", epic="notes", through="all", strategy="asyncio")
     await modern.until_rest()
-    whys = {s["story"]: s["why"] for s in (await modern.ask("story_status", epic="notes"))["stories"]}
+    whys = {name: line["why"] for name, line in (await modern.stories()).items()}
     assert "no_commits" in whys["NONE"]
     assert "uncommitted_changes" in whys["LOOSE"]
     assert "LOOSE.md" in whys["LOOSE"]
     assert "checks" in whys["RED"]
     detail = (await modern.ask("story_status", epic="notes", story="RED"))["detail"]
-    assert "red it is" in detail["last_failure_tail"]
+    assert detail["last_failure_tail"] == ["red it is"]
     assert scene.tree("epicwave/notes").keys() == scene.tree("main").keys()
 
 

@@ -1,0 +1,84 @@
+"""The tool of the editor's hooks: not listed, so that it costs no model a token."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+from mcp.server.mcpserver import Context
+from mcp_types import CallToolResult, TextContent
+
+from mcp_server.core.commands import EndLease
+from mcp_server.core.leases import attempt_of, lease_name
+from mcp_server.core.model import AttemptId, Cause, Ledger, Story, StoryState
+from mcp_server.engine.jobs import forget
+from mcp_server.server.host import Host
+from mcp_server.server.session import Session
+
+
+async def agent_event(
+    ctx: Context[Session],
+    event: Literal["started", "stopped", "failed"],
+    agent: str = "",
+    cwd: str | None = None,  # noqa: ARG001 - hooks send it; the lease knows where its holder works
+) -> CallToolResult:
+    """For the editor's hooks: a sub-agent was started, wants to stop, or died. Answers what a hook may answer.
+
+    Who wants to stop with a story that is not done is told once what is missing; after that its lease ends.
+    """
+    # a hook takes the text as its output: a reply of ours would be JSON around it
+    return CallToolResult(content=[TextContent(type="text", text=json.dumps(await _said(ctx, event, agent)))])
+
+
+async def _said(ctx: Context[Session], event: str, agent: str) -> dict[str, str]:
+    session = ctx.request_context.lifespan_context
+    team = session.team
+    if not agent:
+        return {}
+    if event == "started":
+        team.began(agent)
+        return {}
+    team.came(agent)
+    host = await session.host()
+    await host.wake()
+    attempts = team.holders(host.ledger(), agent)
+    if not attempts:
+        await _tidy(host, agent)
+        return {}
+    if event == "stopped" and (agent, attempts[0]) not in team.warned:
+        team.warned.add((agent, attempts[0]))
+        return {"decision": "block", "reason": _reason(attempts[0], _story(host.ledger(), attempts[0]))}
+    async with host.engine() as engine:
+        word = "died" if event == "failed" else "ended its turn without a report"
+        for attempt in team.holders(engine.ledger, agent):
+            lease = _story(engine.ledger, attempt).lease
+            assert lease is not None, "holders looked"  # noqa: S101
+            engine.handle(EndLease(attempt, lease.token, Cause.LEASE_LOST, f"Its sub-agent {word}."))
+    return {}
+
+
+async def _tidy(host: Host, agent: str) -> None:
+    """Its worktree has left the branches of what it has landed: now they can go."""
+    landed = [
+        (attempt_of(epic, story), story.lease)
+        for epic in host.ledger().epics.values()
+        for story in epic.stories.values()
+        if story.state is StoryState.MERGED and story.lease is not None and story.lease.holder == agent
+    ]
+    if landed:
+        async with host.engine() as engine:
+            for attempt, lease in landed:
+                await forget(engine.ports, attempt, lease)
+
+
+def _story(ledger: Ledger, attempt: AttemptId) -> Story:
+    return ledger.epics[attempt.epic].stories[attempt.story]
+
+
+def _reason(attempt: AttemptId, story: Story) -> str:
+    """What a sub-agent that wants to end has to do first."""
+    lease = lease_name(attempt, story.lease.token if story.lease is not None else "")
+    merging = story.state is StoryState.MERGING
+    why = "is being checked, and may come back to you" if merging else "has no report"
+    instead = "" if merging else " (or 'failed', or 'blocked', with a note)"
+    return f"Story {attempt.story} {why}. Call report_story({lease!r}, 'done'){instead}, do what it answers, then end."
