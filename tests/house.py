@@ -286,17 +286,20 @@ def no_registry_host(tree: Tree) -> list[str]:
     ]
 
 
+PLUGINS = (".claude-plugin/plugin.json", ".cursor-plugin/plugin.json")
+
+
 def one_version(tree: Tree) -> list[str]:
-    """pyproject.toml, the package and the plugin say the same."""
+    """pyproject.toml, the package and the plugins say the same."""
     in_package = re.search(r'^__version__ = "([^"]+)"', tree["mcp_server/__init__.py"], re.MULTILINE)
     versions = {
         "pyproject.toml": tomllib.loads(tree["pyproject.toml"])["project"]["version"],
         "mcp_server/__init__.py": in_package[1] if in_package else None,
-        ".claude-plugin/plugin.json": json.loads(tree[".claude-plugin/plugin.json"])["version"],
+        **{path: json.loads(tree[path])["version"] for path in PLUGINS},
     }
     if len(set(versions.values())) == 1:
         return []
-    return [f"{path}:1: the version is {version}. Make all three the same." for path, version in versions.items()]
+    return [f"{path}:1: the version is {version}. Make all the same." for path, version in versions.items()]
 
 
 RULES: tuple[Rule, ...] = (

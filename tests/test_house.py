@@ -36,6 +36,7 @@ _VERSIONS = {
     "pyproject.toml": '[project]\nversion = "1.0"\n',
     "mcp_server/__init__.py": '__version__ = "1.0"\n',
     ".claude-plugin/plugin.json": '{"version": "1.0"}',
+    ".cursor-plugin/plugin.json": '{"version": "1.0"}',
 }
 
 PLANTED: list[tuple[house.Rule, str, str]] = [

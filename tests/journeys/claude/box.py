@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,10 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.journeys.claude.fake_api import Json
+from tests.journeys.claude.fake_api import LEFT, LOST
+from tests.journeys.claude.request import Json
 
 _ROOT = Path(__file__).parents[3]
-_UNSHARE = ("unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+UNSHARE = ("unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class Ran:
     stderr: str
     requests: list[Json]
     """Bodies of all requests for a message, in order."""
+    left: list[str]
+    """Processes that the command had started and that still lived long after its end."""
+    lost: list[str]
+    """Where a script did not find in what it was told what to do next."""
+    seconds: float
+    """From the start of the command to the end of the last process."""
 
 
 @cache
@@ -40,7 +48,7 @@ def why_no_box() -> str:
     """Why a box cannot be made on this machine; empty when it can."""
     if sys.platform != "linux" or not shutil.which("unshare"):
         return "needs Linux and unshare(1)"
-    tried = subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False)
+    tried = subprocess.run([*UNSHARE, "true"], capture_output=True, check=False)
     return "" if tried.returncode == 0 else "this machine does not allow user namespaces"
 
 
@@ -49,11 +57,18 @@ def client() -> str:
     return os.environ.get("EPICWAVE_CLAUDE", "")
 
 
+def _why_not() -> str:
+    """Why the client cannot be run here; empty when it can. Raises when the caller insists on it."""
+    why = why_no_box() if client() else "EPICWAVE_CLAUDE names no client"
+    if why and os.environ.get("EPICWAVE_CLIENT_REQUIRED"):
+        raise RuntimeError(f"EPICWAVE_CLIENT_REQUIRED is set, but the journeys of the client cannot be run: {why}.")
+    return why
+
+
 NEEDS_CLIENT = [
     pytest.mark.journey,
     pytest.mark.timeout(300),
-    pytest.mark.skipif(not client(), reason="EPICWAVE_CLAUDE names no client"),
-    pytest.mark.skipif(bool(why_no_box()), reason=why_no_box() or "there is a box"),
+    pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "it can be run"),
 ]
 """Marks of a module whose tests run the real client."""
 
@@ -73,9 +88,10 @@ def run_in_box(
     """
     log = scratch / "requests.jsonl"
     log.touch()
+    began = time.monotonic()
     inside = [sys.executable, "-m", "tests.journeys.claude.inside", script, str(log), str(cwd), *command]
     with subprocess.Popen(
-        [*_UNSHARE, *inside],
+        [*UNSHARE, *inside],
         cwd=_ROOT,
         env=_environment(scratch) | dict(env or {}),
         stdin=subprocess.DEVNULL,
@@ -90,9 +106,23 @@ def run_in_box(
         except subprocess.TimeoutExpired as late:
             process.kill()
             stdout, stderr = process.communicate()
-            raise subprocess.TimeoutExpired(late.cmd, timeout_s, stdout, stderr) from None
-    requests: list[Json] = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
-    return Ran(process.returncode, stdout, stderr, requests)
+            error = subprocess.TimeoutExpired(late.cmd, timeout_s, stdout, stderr)
+            error.add_note("\n".join(dict.fromkeys(_lines(scratch / LOST))) or "No script was lost.")
+            raise error from None
+    requests: list[Json] = [json.loads(line) for line in _lines(log)]
+    return Ran(
+        process.returncode,
+        stdout,
+        stderr,
+        requests,
+        left=_lines(scratch / LEFT),
+        lost=_lines(scratch / LOST),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text("utf-8").splitlines() if path.exists() else []
 
 
 def _environment(scratch: Path) -> dict[str, str]:

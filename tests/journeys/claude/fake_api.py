@@ -1,14 +1,15 @@
 """A scripted stand-in for the Messages API: what a model would say, said by a function of the request.
 
-It keeps no state: the turn is the number of assistant messages in the request, so retries and several clients at once
-are answered rightly. Every request for a message is kept in a log, one JSON line each, for the test to look at.
+It keeps no state, but for who has come to a meeting: what was said and answered before is in the request, so retries
+and several clients at once are answered rightly. Every request for a message is kept in a log, one JSON line each.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import select
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +17,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-Json = dict[str, Any]
+from tests.journeys.claude.request import Json, Request
+
+LOOK_S = 0.05
+MEET_S = 60.0
+LOST = "lost.txt"
+"""Beside the log: where a script did not know what to do, because what it was told did not say it."""
+LEFT = "left.txt"
+"""Beside the log: one line for each process that still lived long after its command had ended."""
 
 
 @dataclass(frozen=True)
 class Say:
-    """Words of the model; a turn of words only ends the conversation."""
+    """Words of the model; a turn of words only ends the conversation, or waits for the next message in it."""
 
     text: str
 
@@ -46,52 +54,62 @@ class Use:
         return {**self.block(""), "input": {}}, {"type": "input_json_delta", "partial_json": json.dumps(self.arguments)}
 
 
-Turn = Sequence[Say | Use]
+@dataclass(frozen=True)
+class Fail:
+    """The API refuses this request with an error. The client gives up at once on 400, and tries 5xx again."""
+
+    status: int = 400
+    kind: str = "invalid_request_error"
 
 
-class Request:
-    """What a script sees of a request."""
+@dataclass(frozen=True)
+class Think:
+    """First in a turn: the model takes so long to answer, in seconds, or until its client hangs up."""
 
-    def __init__(self, body: Json) -> None:
-        messages: list[Json] = body.get("messages", [])
-        users = [_flat(m["content"]) for m in messages if m["role"] == "user"]
-        self.turn = sum(m["role"] == "assistant" for m in messages)
-        self.tools: list[str] = [t.get("name", "") for t in body.get("tools", [])]
-        self.asked = users[0] if users else ""
-        """The prompt, with what the client puts around it."""
-        self.told = users[-1] if users else ""
-        """The last message to the model: results of its tools."""
-        self.all = "\n".join([_flat(body.get("system", "")), *(_flat(m["content"]) for m in messages)])
-
-    @property
-    def working_directory(self) -> str:
-        """Where the client works, as it tells the model."""
-        return found(r"working directory: (\S+)", self.all)
+    seconds: float
 
 
-def found(pattern: str, text: str) -> str:
-    """First group of the pattern's first match; empty when there is none."""
-    match = re.search(pattern, text)
-    return match[1] if match else ""
+@dataclass(frozen=True)
+class Meet:
+    """First in a turn: it is not answered before so many agents have come to this point, each in its own folder."""
+
+    number: int
 
 
+Turn = Sequence[Say | Use | Fail | Think | Meet]
 Script = Callable[[Request], Turn]
 
 
-def _flat(content: str | list[Json]) -> str:
-    """All text of a message, results of tools included."""
-    if isinstance(content, str):
-        return content
-    return "\n".join(
-        _flat(b.get("content") or "") if b["type"] == "tool_result" else b.get("text", "") for b in content
-    )
+class _Shared:
+    """What all requests share: the log, and who has come to the meeting."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._came: set[str] = set()
+        self._turn = threading.Condition()
+
+    def keep(self, body: Json) -> None:
+        with self._turn, self._log.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(body) + "\n")
+
+    def lose(self, request: Request, why: str) -> None:
+        who = "lead" if request.is_lead else "sub-agent"
+        with self._turn, self._log.with_name(LOST).open("a", encoding="utf-8") as lost:
+            lost.write(f"{who}, turn {request.turn}: {why}\n")
+
+    def met(self, number: int, folder: str) -> bool:
+        """False when the others did not come in time."""
+        with self._turn:
+            self._came.add(folder)
+            self._turn.notify_all()
+            return self._turn.wait_for(lambda: len(self._came) >= number, MEET_S)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, script: Script, log: Path, lock: threading.Lock, *server: Any) -> None:
-        self._script, self._log, self._lock = script, log, lock
+    def __init__(self, script: Script, shared: _Shared, *server: Any) -> None:
+        self._script, self._shared = script, shared
         super().__init__(*server)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the parent's name
@@ -101,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(200, "application/json", b"")
 
     def do_GET(self) -> None:
-        self._json(404, {"type": "error", "error": {"type": "not_found_error", "message": f"no {self.path} here"}})
+        self._error(404, "not_found_error", f"no {self.path} here")
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("content-length") or 0))
@@ -111,16 +129,44 @@ class _Handler(BaseHTTPRequestHandler):
         if path != "/v1/messages":
             return self.do_GET()
         body: Json = json.loads(raw)
-        with self._lock, self._log.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(body) + "\n")
+        self._shared.keep(body)
         request = Request(body)
-        # a request without tools is the client's own (a title, a summary), not the conversation
-        turn = self._script(request) if request.tools else [Say("ok")]
+        turn = self._turn(request)
+        if self._hung_up_within(sum(said.seconds for said in turn if isinstance(said, Think))):
+            self.close_connection = True
+            return None
+        for said in turn:
+            if isinstance(said, Meet) and not self._shared.met(said.number, request.working_directory):
+                self._shared.lose(request, f"{said.number} were to meet here, and did not")
+            if isinstance(said, Fail):
+                return self._error(said.status, said.kind, "the script wants it so")
+        return self._message(body, request, [said for said in turn if isinstance(said, Say | Use)])
+
+    def _turn(self, request: Request) -> Turn:
+        """A request without tools is the client's own (a title, a summary), not the conversation."""
+        try:
+            return self._script(request) if request.tools else [Say("ok")]
+        except (AssertionError, LookupError, NameError, SyntaxError, TypeError, ValueError) as error:
+            self._shared.lose(request, repr(error))
+            return [Fail()]
+
+    def _message(self, body: Json, request: Request, turn: Sequence[Say | Use]) -> None:
         message = _message(body.get("model", "fake"), turn, request)
         if not body.get("stream"):
             return self._json(200, message)
         events = "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in _events(message, turn))
         return self._reply(200, "text/event-stream", events.encode())
+
+    def _hung_up_within(self, seconds: float) -> bool:
+        """Take that long; true as soon as the client has gone. A client says nothing more before it has its answer."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if select.select([self.connection], [], [], LOOK_S)[0]:
+                return True
+        return False
+
+    def _error(self, status: int, kind: str, message: str) -> None:
+        self._json(status, {"type": "error", "error": {"type": kind, "message": message}})
 
     def _json(self, status: int, answer: Json) -> None:
         self._reply(status, "application/json", json.dumps(answer).encode())
@@ -133,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def _message(model: str, turn: Turn, request: Request) -> Json:
+def _message(model: str, turn: Sequence[Say | Use], request: Request) -> Json:
     blocks = [said.block(f"toolu_{request.turn:04d}_{place:02d}") for place, said in enumerate(turn)]
     stop = "tool_use" if any(isinstance(said, Use) for said in turn) else "end_turn"
     usage = {"input_tokens": 10, "output_tokens": 10, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
@@ -141,7 +187,7 @@ def _message(model: str, turn: Turn, request: Request) -> Json:
     return {**message, "content": blocks, "stop_reason": stop, "stop_sequence": None, "usage": usage}
 
 
-def _events(message: Json, turn: Turn) -> Iterator[Json]:
+def _events(message: Json, turn: Sequence[Say | Use]) -> Iterator[Json]:
     """The same message as a stream sends it, each block in one piece."""
     yield {"type": "message_start", "message": {**message, "content": [], "stop_reason": None}}
     for index, (said, block) in enumerate(zip(turn, message["content"], strict=True)):
@@ -158,7 +204,7 @@ def _events(message: Json, turn: Turn) -> Iterator[Json]:
 
 def serve(script: Script, log: Path) -> ThreadingHTTPServer:
     """Answer on a free port of the loopback until `shutdown`; the port is in `server_address`."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, script, log, threading.Lock()))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, script, _Shared(log)))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server

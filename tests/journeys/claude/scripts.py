@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.journeys.claude.fake_api import Request, Say, Script, Turn, Use, found
+from tests.journeys.claude import parts, troubled
+from tests.journeys.claude.fake_api import Say, Script, Turn, Use
+from tests.journeys.claude.play import acted, played
+from tests.journeys.claude.request import Request, found
 
 TOOLS = "mcp__epicwave__"
 ENOUGH_TURNS = 60
@@ -51,4 +54,16 @@ def worker(request: Request) -> Turn:
     return turns[request.turn] if request.turn < len(turns) else [Say(f"{story} is done.")]
 
 
-BY_NAME: dict[str, Script] = {script.__name__: script for script in (greeter, lead, planner, worker)}
+BY_NAME: dict[str, Script] = {
+    **{script.__name__: script for script in (greeter, lead, planner, worker)},
+    "team": acted(parts.lead, parts.together),
+    "background": acted(parts.patient, parts.together),
+    "quiet": acted(parts.lead, parts.worker),
+    "forgetful": acted(parts.lead, parts.forgetful),
+    "headless": played(parts.headless),
+    "mortal": acted(troubled.undertaker, troubled.mortal),
+    "careless": acted(parts.lead, troubled.careless),
+    "neighbour": acted(parts.lead, troubled.neighbour),
+    "puzzled": acted(troubled.asked, troubled.puzzled),
+    "cancelled": acted(troubled.repentant, troubled.tireless),
+}

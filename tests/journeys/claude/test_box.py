@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.journeys.claude.box import NEEDS_CLIENT, run_in_box
+from tests.journeys.claude.box import NEEDS_CLIENT, UNSHARE, run_in_box
+from tests.journeys.claude.conftest import ROOT
 
 pytestmark = NEEDS_CLIENT
 
@@ -40,3 +43,12 @@ def test_what_takes_too_long_is_ended_with_all_it_started(scratch_repository: Pa
     assert "held" in str(late.value.stdout)
     free = subprocess.run(["flock", "--timeout", "5", str(lock), "true"], check=False)
     assert free.returncode == 0
+
+
+def test_what_outlives_its_command_is_named() -> None:
+    """The first process of a box sees all others; who has ended by itself is none of them."""
+    start = "import subprocess; [subprocess.Popen(['sleep', s], start_new_session=True) for s in ('0', '61')]"
+    look = "from tests.journeys.claude.inside import left_after; print(left_after(1))"
+    box = [*UNSHARE, sys.executable, "-c", f"{start}; {look}"]
+    seen = subprocess.run(box, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert re.fullmatch(r"\{\d+: 'sleep 61 '\}\n", seen), seen

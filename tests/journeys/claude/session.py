@@ -1,0 +1,50 @@
+"""A session of the real client with the plugin: run it, and hold what is true of every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.journeys.claude.box import Ran, run_in_box
+from tests.journeys.claude.checkout import Checkout, left_behind
+from tests.journeys.claude.cost import Cost, of_lead
+
+TIMEOUT_S = 150
+COST = "cost"
+"""Name of the property of a test that says what its journey has cost."""
+Record = Callable[[str, object], None]
+"""The fixture `record_property`."""
+
+
+def run_session(script: str, repository: Path, scratch: Path, *options: str, first: Sequence[str] = ()) -> Ran:
+    """`claude -p` as a user with accepted edits runs it, held to what must be true at the end; `first` starts it."""
+    command = [*first, "claude", "-p", "Run the epic in epic.yaml with sub-agents.", "--permission-mode", "acceptEdits"]
+    with held_to(repository) as ran:
+        ran += [run_in_box(script, [*command, *options], cwd=repository, scratch=scratch, timeout_s=TIMEOUT_S)]
+    return ran[0]
+
+
+@contextmanager
+def held_to(repository: Path) -> Generator[list[Ran]]:
+    """What is run in the block and put into the list has ended well, and has kept its hands off what is not its own.
+
+    The user's checkout is as it was, byte for byte; no process, worktree, lock or branch of an attempt is left.
+    """
+    before = Checkout.of(repository)
+    all_ran: list[Ran] = []
+    yield all_ran
+    for ran in all_ran:
+        assert not ran.lost, "\n".join(dict.fromkeys(ran.lost))
+        assert ran.exit_code == 0, ran.stdout + ran.stderr
+        assert not ran.left, ran.left
+    after, left = Checkout.of(repository), left_behind(repository)
+    assert after == before, after.differs(before)
+    assert not left, left
+
+
+def cost_of(ran: Ran, record: Record) -> Cost:
+    """What the lead paid; shown at the end of the test run."""
+    cost = of_lead(ran.requests)
+    record(COST, f"{cost}; {ran.seconds:.0f} s")
+    return cost
