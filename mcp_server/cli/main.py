@@ -69,6 +69,18 @@ def status(
 
 
 @app.command()
+def cancel(
+    epic: Annotated[str, typer.Argument(help="Id of the epic.")],
+    story: Annotated[str | None, typer.Argument(help="Only this story.")] = None,
+    repo: Repo = Path(),
+) -> None:
+    """Stop an epic, or one story, that nobody works on any more: an editor's wave after the editor was closed."""
+    from mcp_server.cli.cancel import cancel as cancel_epic  # noqa: PLC0415
+
+    anyio.run(cancel_epic, repo.absolute(), epic, story)
+
+
+@app.command()
 def demo(
     keep: Annotated[Path | None, typer.Option(help="Make the scratch repository here and keep it.")] = None,
     slots: Annotated[int, typer.Option(min=2, max=16)] = 3,
@@ -77,6 +89,20 @@ def demo(
     from mcp_server.cli.demo import run_demo  # noqa: PLC0415
 
     raise typer.Exit(anyio.run(run_demo, keep, slots))
+
+
+@app.command()
+def init(
+    command: Annotated[str | None, typer.Option(help="What starts the server; default: as epicwave came here.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take back what init wrote and nobody has edited.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace, or remove, what somebody has edited, too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    repo: Repo = Path(),
+) -> None:
+    """Write the project files with which Claude Code and Cursor use epicwave without its plugin."""
+    from mcp_server.cli.init import Asked, write_project  # noqa: PLC0415
+
+    anyio.run(write_project, repo.absolute(), Asked(command, remove, force, dry_run))
 
 
 @app.command()

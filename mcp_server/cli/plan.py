@@ -9,7 +9,7 @@ from rich.table import Table
 
 from mcp_server.adapters.formats.detect import Reading, read_epic
 from mcp_server.cli.terminal import count, open_console
-from mcp_server.core.planning import Plan
+from mcp_server.core.planning import BadEpic, Plan
 from mcp_server.core.planning import plan as make_plan
 from mcp_server.server.wire import PlanReply, UnusedText, cut
 
@@ -19,7 +19,10 @@ UNUSED_SHOWN = 20
 def show_plan(path: Path, *, redo: bool, as_json: bool) -> None:
     """Print it. Raises `Refused` with every error of the file and its line."""
     reading = read_epic(path)
-    planned = make_plan(reading.draft, redo=redo)
+    try:
+        planned = make_plan(reading.draft, redo=redo)
+    except BadEpic as bad:
+        raise bad.in_full() from None
     if as_json:
         unused = [UnusedText(line=u.line, text=u.text, why=u.why) for u in reading.unused]
         print(PlanReply.of(planned, unused, list(reading.notes)).model_dump_json(indent=2))  # noqa: T201 - its output

@@ -41,7 +41,8 @@ class Asked:
 
     def launch(self, epic: EpicId) -> Launch:
         """The same as a request. Whoever runs an epic again wants what failed or was cancelled tried again."""
-        return Launch(epic, _through(self.through), self.strategy, self.slots, self.agent, retry=True)
+        through = _through(self.through)
+        return Launch(epic, through, self.strategy, self.slots, self.agent, retry=True, has_agents=False)
 
 
 def _through(word: str) -> Through:
