@@ -44,10 +44,11 @@ class Leasing:
         """
         while True:
             epic = engine.ledger.epics[epic_id]
-            chosen = [s for s in self.open_offers(epic) if wanted in (None, s.spec.id)]
-            attempt = attempt_of(epic, chosen[0] if chosen else epic.stories[wanted or next(iter(epic.stories))])
-            if not chosen:
-                raise _nothing_offered(epic, wanted, self.open_offers(epic))
+            open_ = self.open_offers(epic)
+            chosen = next((s for s in open_ if wanted in (None, s.spec.id)), None)
+            if chosen is None:
+                raise _nothing_offered(epic, wanted, open_)
+            attempt = attempt_of(epic, chosen)
             self._preparing.add(attempt)
             try:
                 return await _lend(engine, attempt, holder, place)

@@ -51,6 +51,7 @@ async def claim_story(
     epic: str,
     story: Annotated[str | None, Field(description="Leave out for the most urgent one.")] = None,
     whole: Annotated[bool, Field(description="The whole brief, however long.")] = False,
+    lease: Annotated[str | None, Field(description="Yours, to read its brief again.")] = None,
     cwd: Annotated[str | None, Field(description="Your working directory.")] = None,
     agent: _Agent = None,
 ) -> ClaimReply:
@@ -63,6 +64,9 @@ async def claim_story(
     place = await own_worktree(host.world, cwd)
     async with host.engine() as engine:
         now = epic_of(engine.ledger, epic)
+        if lease is not None:
+            its_epic, mine, _ = held(engine.ledger, *lease_of(lease))
+            return _claimed(its_epic, mine, engine.now_s(), whole=whole)
         if story is not None:
             story_of(now, story)
         if not is_team(now):
@@ -72,7 +76,13 @@ async def claim_story(
                 "Sub-agents: end your turn. The lead starts one with start_wave(strategy='agent-teams').",
             )
         mine = session.team.leasing.lease_of_holder(now, agent or "", place)
-        if mine is None or (story is not None and mine.spec.id != story):
+        if mine is not None and story not in (None, mine.spec.id):
+            raise Refused(
+                Code.LEASE_HELD,
+                f"You hold story {mine.spec.id!r}, and one at a time is enough.",
+                f"Report it first, or have another sub-agent claim {story!r}.",
+            )
+        if mine is None:
             try:
                 mine = await session.team.leasing.claim(engine, epic, story, agent or "", place)
             except Refused as refused:
@@ -99,14 +109,18 @@ def _claimed(epic: Epic, story: Story, now_s: float, *, whole: bool) -> ClaimRep
         base=(story.base or "")[:SHA_SHOWN],
         worktree=lease.place if lease.ours else "",
         first_command="" if lease.ours else f"git switch -c {branch} {story.base}",
-        next=_MORE + _BEGIN,
+        next=_more(lease_name(attempt, lease.token)) + _BEGIN,
     )
     shown = text[:BRIEF_MAX] if whole else clip(text, REPLY_TOKENS - cost(reply) - BRIEF_KEYS)
     left = 0 if shown == text else len(text) - len(shown.removesuffix("..."))
-    return reply.model_copy(update={"brief": shown, "brief_left": left, "next": (_MORE if left else "") + _BEGIN})
+    next_ = (_more(reply.lease) if left else "") + _BEGIN
+    return reply.model_copy(update={"brief": shown, "brief_left": left, "next": next_})
 
 
-_MORE = "The rest of the brief: claim_story again with whole=true. "
+def _more(lease: str) -> str:
+    return f"The rest of the brief: claim_story with lease={lease!r}, whole=true. "
+
+
 _BEGIN = "Run first_command if there is one, do the story, commit everything, report_story 'done'."
 
 

@@ -75,6 +75,12 @@ async def test_a_claim_that_comes_twice_answers_the_same_lease(lead: Lead, scene
     first = await agent.claim()
     again = await lead.ask("claim_story", epic="notes", cwd=str(agent.place), agent="a1")
     assert again["lease"] == first["lease"]
+    nobody_known = await lead.ask("claim_story", epic="notes", lease=first["lease"], whole=True)
+    assert nobody_known["lease"] == first["lease"]
+    said = await lead.refused("claim_story", epic="notes", story="S2", cwd=str(agent.place), agent="a1")
+    assert said.startswith("lease_held: ")
+    lost = first["lease"][:-6] + "abcdef"
+    assert (await lead.refused("claim_story", epic="notes", lease=lost)).startswith("lease_lost: ")
 
 
 async def test_ten_claims_at_once_get_no_story_twice(modern: Lead, scene: Scene) -> None:

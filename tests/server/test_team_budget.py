@@ -25,7 +25,7 @@ async def test_a_claim_in_a_large_epic_is_short_and_has_the_rest_of_its_brief_on
     await modern.ask("story_status", epic=EPIC)
     agent = SubAgent(modern, scene, "a1", isolated=isolated)
     short = await agent.claim(epic=EPIC)
-    whole = await agent.lead.ask("claim_story", epic=EPIC, cwd=str(agent.place), agent="a1", whole=True)
+    whole = await agent.lead.ask("claim_story", epic=EPIC, lease=short["lease"], whole=True)
     assert short["lease"] == whole["lease"]
     assert "brief_left" not in whole
     shown = short.get("brief", "").removesuffix("...")
