@@ -40,6 +40,10 @@ STOP_S = 30.0
 """How long cancel_epic waits for processes to be gone and work to be saved before it answers, in seconds."""
 
 
+HOST_WORKTREES = ".claude/worktrees/"
+"""Where Claude Code makes worktrees for its sub-agents, in the user's checkout."""
+
+
 async def plan_epic(
     ctx: Context[Session],
     epic_file: Annotated[
@@ -106,7 +110,10 @@ async def start_wave(
         now = engine.ledger.epics[epic]
         cursor = engine.ledger.seq
     reply = _wave_reply(now, cursor).model_copy(update=session.team.words(now, client_name(ctx)))
-    return _listed(reply, now, event, list(await host.world.repository.notices()))
+    notices = await host.world.repository.notices()
+    if is_team(now) and not await host.world.repository.ignores(HOST_WORKTREES):
+        notices = (*notices, f"{HOST_WORKTREES} is not ignored by git: `git add -A` would take what agents make there.")
+    return _listed(reply, now, event, list(notices))
 
 
 def _wave_reply(epic: Epic, cursor: int) -> WaveReply:

@@ -105,6 +105,18 @@ def test_one_that_never_claims_is_not_waited_for_for_ever(monkeypatch: pytest.Mo
     assert team.to_spawn(epic) == 2
 
 
+async def test_a_lead_is_told_when_git_would_take_the_hosts_worktrees(modern: Lead, scene: Scene) -> None:
+    scene.epic(story("S1"), story("S2"))
+    await modern.ask("plan_epic", epic_file="epic.yaml")
+    first = await modern.ask("start_wave", epic="notes", strategy="agent-teams")
+    assert any(".claude/worktrees/ is not ignored" in notice for notice in first["notices"])
+    await modern.ask("cancel_epic", epic="notes")
+    (scene.repo / ".git" / "info" / "exclude").write_text(".claude/worktrees/\n", "utf-8")
+    again = await modern.ask("start_wave", epic="notes", retry=True)
+    assert again["strategy"] == "agent-teams"
+    assert not any("not ignored" in notice for notice in again["notices"])
+
+
 async def test_only_a_worktree_that_the_host_made_is_a_sub_agents_own(scene: Scene) -> None:
     """The user's checkout, a folder in it, a worktree of ours and a folder somewhere else are not."""
     host = scene.repo / ".claude" / "worktrees" / "agent-1"

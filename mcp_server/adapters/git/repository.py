@@ -90,6 +90,10 @@ class Repository:
         """One sentence for each thing in the user's checkout that a run leaves alone."""
         return await notices(self.git, self.top)
 
+    async def ignores(self, path: str) -> bool:
+        """True when git ignores what lies at this path of the user's checkout, whether or not anything is there."""
+        return (await self.git.read("check-ignore", "--quiet", path, at=self.top, ok=(0, 1))).code == 0
+
     async def resolve(self, rev: str, at: Path | None = None) -> Sha | None:
         """The commit that a name stands for; None when there is none."""
         answer = await self.git.read("rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}", at=at, ok=(0, 1, 128))
