@@ -208,14 +208,14 @@ def detail_entries(story: Story, said: str, log: str, log_tail: str) -> list[Ent
     if set(failed[:3]) <= set(logged):
         failed = []  # the agent's own last words, and its log has more of them
     last = ended(failure)
+    saved = failure.saved_ref if failure is not None else ""
     single = {
-        "saved_ref": failure.saved_ref if failure is not None else "",
         "last_failure": "" if last in said else clip(last, TEXT_TOKENS),
         "merged_as": (story.merged_as or "")[:SHA_SHOWN],
         "base": (story.base or "")[:SHA_SHOWN],
         "log": clip(log, PATH_TOKENS),
     }
-    tails = {"last_failure_tail": failed, "log_tail": logged}
+    tails = {"last_failure_tail": failed[FIRST:], "log_tail": logged}
     paths = {
         "depends_on": list(spec.depends_on),
         "files": [clip(path, PATH_TOKENS) for path in spec.files],
@@ -223,6 +223,8 @@ def detail_entries(story: Story, said: str, log: str, log_tail: str) -> list[Ent
     }
     many = {**tails, **paths}
     return [
+        *([("saved_ref", saved)] if saved else []),
+        *named("last_failure_tail", failed[:FIRST]),
         *((name, text) for name, text in single.items() if text),
         *(entry for name, listed in many.items() for entry in named(name, listed[:FIRST])),
         *(entry for name, listed in many.items() for entry in named(name, listed[FIRST:])),
