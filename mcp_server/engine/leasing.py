@@ -101,9 +101,10 @@ async def hand_in(engine: Engine, attempt: AttemptId, token: str, place: Path | 
     base = story.base or ""
     at = Path(lease.place) if lease.ours else place or Path(lease.place)
     outcome = await engine.ports.worktrees.inspect_lent(attempt, base, at)
+    await anyio.lowlevel.checkpoint_if_cancelled()
+    held(engine.ledger, attempt, token)  # else git has found what saving the work left of it
     if not isinstance(outcome, Done):
         raise not_done(outcome, lease_name(attempt, token), branch, base)
-    await anyio.lowlevel.checkpoint_if_cancelled()
     if outcome.head != lease.head:
         engine.handle(HandIn(attempt, token, outcome.head, outcome.files))
 

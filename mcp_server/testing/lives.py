@@ -16,16 +16,15 @@ from random import Random
 
 import anyio
 
-from mcp_server.core.model import AttemptId, EpicId, StoryState, Strategy
+from mcp_server.core.model import AttemptId, Epic, EpicId, StoryState, Strategy, is_alive
+from mcp_server.core.views import question
 from mcp_server.errors import Fault, FaultCause, Refused
 from mcp_server.ports import AgentCall
 from mcp_server.testing.clock import run_seeded
+from mcp_server.testing.crew import Crew, Manners
 from mcp_server.testing.fake_runner import Play
 from mcp_server.testing.world import Killed, World, a_world, assert_same, story
 
-OPERATIONS = (
-    "hold release inspect rescue held tip rebase checkout advance contains forget close".split()  # noqa: SIM905 - shorter
-)
 CALM_S = 20_000.0
 """From here on nobody meddles, nothing fails, and agents do their work: everything has to come to its end."""
 WAVES_TO_THE_END = 60
@@ -56,12 +55,19 @@ class Config:
     meddles: int
     crashes: int
     slow_death_s: float
+    stubborn: float
+    lease_s: float
+    repairs: int
+    changes_mind: float
+    manners: Manners
 
     @classmethod
-    def of(cls, seed: int) -> Config:
-        """The configuration of a seed."""
-        chance = Random(seed)
+    def of(cls, seed: int, only: Strategy | None = None) -> Config:
+        """The configuration of a seed. Every second life is one of a team, unless there is `only` one strategy."""
+        chance, more = Random(seed), Random(f"team {seed}")
         strategy = chance.choice([Strategy.ASYNCIO, Strategy.ASYNCIO, Strategy.SEQUENTIAL])
+        strategy = only or (Strategy.AGENT_TEAMS if seed % 2 else strategy)
+        longer = 2 if strategy is Strategy.AGENT_TEAMS else 1
         return cls(
             seed=seed,
             stories=chance.randint(3, 12),
@@ -80,9 +86,14 @@ class Config:
             fault=chance.choice([0.0, 0.03, 0.15]),
             delay_s=chance.choice([0.0, 1.0, 20.0]),
             check_s=chance.choice([0.0, 1.0, 60.0]),
-            meddles=chance.choice([0, 3, 12]),
-            crashes=chance.choice([0, 1, 3, 6]),
+            meddles=longer * chance.choice([0, 3, 12]),
+            crashes=longer * chance.choice([0, 1, 3, 6]),
             slow_death_s=chance.choice([0.0, 0.0, 15.0]),
+            stubborn=more.choice([0.0, 0.5, 1.0]),
+            lease_s=more.choice([60.0, 300.0, 900.0]),
+            repairs=more.randint(0, 2),
+            changes_mind=more.choice([0.0, 0.0, 0.3]) if strategy is Strategy.AGENT_TEAMS else 0.0,
+            manners=Manners.of(more),
         )
 
 
@@ -96,6 +107,7 @@ class Tally:
     """What the engines asked of the world."""
     facts: int = 0
     agents: int = 0
+    claims: int = 0
     days: float = 0.0
 
     def add(self, other: Tally) -> None:
@@ -105,12 +117,13 @@ class Tally:
         self.calls += other.calls
         self.facts += other.facts
         self.agents += other.agents
+        self.claims += other.claims
         self.days += other.days
 
     def __str__(self) -> str:
         return (
             f"{self.lives} lives, {self.crashes} crashes, {self.calls} calls, {self.facts} facts, "
-            f"{self.agents} agents, {self.days:.0f} virtual days"
+            f"{self.agents} agents, {self.claims} sub-agents, {self.days:.0f} virtual days"
         )
 
 
@@ -123,11 +136,18 @@ class Life:
         self.chance = Random(config.seed + 1)
         self.crashes = 0
         self.epics: list[EpicId] = []
+        self.crew = Crew(world, self.chance, config.manners)
         self._plays: dict[AttemptId, Play] = {}
         self._compared = 0
 
     async def run(self) -> None:
-        """Troubled times, then calm ones, to the end."""
+        """Troubled times, then calm ones, to the end. The host is there all the time."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.crew.run)
+            await self._run()
+            group.cancel_scope.cancel()
+
+    async def _run(self) -> None:
         world = self.world
         world.runner.play_of = self.play_of  # type: ignore[method-assign]
         world.git.before_step = self._trouble
@@ -142,9 +162,12 @@ class Life:
             await self._a_moment()
             await self._alive()
             await act()
+        await self._alive()
+        self._lead(self._start_all)
         await anyio.sleep(max(0.0, CALM_S - anyio.current_time()))
         world.line.die_at_call = math.inf
         world.git.calm()
+        self.crew.calm_down()
         await self._alive()
         for _ in range(WAVES_TO_THE_END):
             await world.rest()
@@ -175,23 +198,34 @@ class Life:
     def _start_all(self) -> bool:
         """Start or widen a wave in every epic; False when there was nothing to start."""
         started = False
-        for epic in self.epics:
+        for name in self.epics:
+            epic = self.world.ledger.epics[name]
+            asked = [s.spec.id for s in epic.stories.values() if question(s)]
+            notes = dict.fromkeys(asked, "the answer") if self.chance.random() < 0.5 else {}
             with suppress(Refused):
                 self.world.start(
                     self.chance.choice(["all", "all", "ready", 2]) if not self.is_calm else "all",
-                    epic=epic,
+                    epic=name,
                     retry=self.is_calm or self.chance.random() < 0.7,
+                    notes=notes,
                     slots=self.config.slots,
-                    strategy=self.config.strategy,
+                    strategy=self._strategy(epic),
                     attempts=self.config.attempts,
                     fail_fast=self.config.fail_fast,
                     conflict_detection=self.config.detection,
                     attempt_timeout_s=900.0,
                     stall_timeout_s=200.0,
                     check_timeout_s=100.0,
+                    lease_s=self.config.lease_s,
+                    repairs=self.config.repairs,
                 )
                 started = True
         return started
+
+    def _strategy(self, epic: Epic) -> Strategy:
+        if epic.wave is not None and is_alive(epic.wave):
+            return epic.wave.policy.strategy
+        return Strategy.ASYNCIO if self.chance.random() < self.config.changes_mind else self.config.strategy
 
     async def _meddle(self) -> None:
         epic = self.chance.choice(self.epics)
@@ -259,6 +293,7 @@ class Life:
         if self.is_calm:
             return
         self.world.git.delay_s[op] = self.chance.uniform(0, self.config.delay_s)
+        self.world.git.stubborn = self.chance.random() < self.config.stubborn
         if self.chance.random() < self.config.fault:
             self.world.git.fail_next(op, Fault(FaultCause.GIT, f"{op} failed"))
 
@@ -309,14 +344,14 @@ async def live(config: Config) -> Tally:
         ends = {f"{e}/{s.spec.id}": s.state for e in life.epics for s in world.ledger.epics[e].stories.values()}
         stuck = {name: str(state) for name, state in ends.items() if state is not StoryState.MERGED}
         assert not stuck, f"never merged: {stuck}"
-        counts = life.crashes, world.line.calls, len(world.journal.rows), len(world.runner.calls)
+        counts = life.crashes, world.line.calls, len(world.journal.rows), len(world.runner.calls), life.crew.claims
         days = anyio.current_time() / 86_400
     return Tally(1, *counts, days=days)
 
 
-def run_life(seed: int) -> Tally:
+def run_life(seed: int, only: Strategy | None = None) -> Tally:
     """The life of a seed. Raises AssertionError that names the seed and its configuration."""
-    config = Config.of(seed)
+    config = Config.of(seed, only)
 
     async def main() -> Tally:
         return await live(config)
@@ -333,11 +368,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lives", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--strategy", type=Strategy, choices=[*Strategy], help="this one only")
     asked = parser.parse_args()
-    total = Tally()
-    sys.stdout.write(f"seeds {asked.seed} to {asked.seed + asked.lives - 1}; the first is {Config.of(asked.seed)}\n")
+    total, first = Tally(), Config.of(asked.seed, asked.strategy)
+    sys.stdout.write(f"seeds {asked.seed} to {asked.seed + asked.lives - 1}; the first is {first}\n")
     for seed in range(asked.seed, asked.seed + asked.lives):
-        total.add(run_life(seed))
+        total.add(run_life(seed, asked.strategy))
         if total.lives % 100 == 0 or total.lives == asked.lives:
             sys.stdout.write(f"{total}\n")
             sys.stdout.flush()

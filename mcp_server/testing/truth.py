@@ -2,22 +2,30 @@
 
 Every time an agent works it leaves a mark, a file that only this attempt makes. Where a mark is in the end tells what
 became of the work: on the integration branch, saved on a rescue ref, or lost.
+
+What is promised to a sub-agent that works at a desk of the host's: what it commits to its attempt's branch is kept,
+however late; what it leaves there uncommitted, or in the middle of a rebase, is kept when it was made while its lease
+surely counted. What it does on another branch than its attempt's is not touched, and stays where it is. The rest goes
+when the host clears the desk.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mcp_server.adapters.git.names import attempt_ref, integration_branch, rescue_ref
+from mcp_server.adapters.git.names import attempt_of_ref, attempt_ref, integration_branch, rescue_ref
 from mcp_server.core.footprint import overlap
 from mcp_server.core.model import AttemptId, EpicId, EpicSpec, Ledger, Sha, StoryId, StorySpec, StoryState
 from mcp_server.ports import AgentCall
-from mcp_server.testing.fake_git import FakeGit
+from mcp_server.testing.fake_git import ROOT, FakeGit, folder
+from mcp_server.testing.fake_repository import HOST_ROOT
+from mcp_server.testing.holders import Holders
 
 MARKS = ".marks"
 OURS = ("refs/heads/epicwave/", "refs/heads/epicwave-work/", "refs/epicwave/")
+HOSTS = "refs/heads/worktree-"
 BRANCHES = "refs/heads/epicwave/"
 Act = Callable[[AgentCall], None]
 
@@ -39,6 +47,17 @@ class Truth:
         """Epics that were started without conflict detection."""
         self.lands: list[AttemptId] = []
         """Attempts whose work came onto an integration branch, in that order."""
+        self.holders = Holders(git.clock)
+        """Sub-agents of the editor, as they know it themselves."""
+        self._handed: dict[AttemptId, int] = {}
+        """Marks of a sub-agent that were there when its work was last taken."""
+        self._queued: set[tuple[AttemptId, Sha]] = set()
+        self._beside: dict[AttemptId, set[str]] = defaultdict(set)
+        """Refs that keep what a sub-agent did on another branch than its own."""
+        self._owed: set[str] = set()
+        """Marks that are to be kept although nobody commits them."""
+        self._thrown_away: set[str] = set()
+        """Marks that went with a desk that the host cleared, and that nobody had promised to keep."""
         self._marks: dict[AttemptId, list[str]] = defaultdict(list)
         self._specs: dict[EpicId, EpicSpec] = {}
         self._stories: dict[tuple[EpicId, StoryId], StorySpec] = {}
@@ -52,16 +71,29 @@ class Truth:
 
     # --- the hands of agents
 
-    def scribble(self, call: AgentCall, *more: str) -> None:
-        """Leave a mark and touch the story's files (and `more`), without a commit."""
-        made = self._marks[call.attempt]
-        mark = f"{MARKS}/{call.attempt}/{len(made) + 1}"
+    def mark(self, attempt: AttemptId, path: Path) -> None:
+        """Leave a mark in a worktree, without a commit."""
+        made, desk = self._marks[attempt], self.git.desks[path]
+        mark = f"{MARKS}/{attempt}/{len(made) + 1}"
         made.append(mark)
-        self.git.write(call.worktree, mark, str(call.attempt))
-        for entry in (*self._story(call.attempt).files, *more):
+        self.git.write(path, mark, str(attempt))
+        there = attempt_ref(attempt) in (desk.branch, desk.rebasing)
+        if path == folder(attempt) or (there and self.holders.surely(attempt)):
+            self._owed.add(mark)
+        elif not there and desk.branch:
+            former = attempt_of_ref(desk.branch)  # it has not left the branch of the story before
+            self._beside[attempt] |= {desk.branch, rescue_ref(former)} if former else {desk.branch}
+
+    def touch(self, attempt: AttemptId, path: Path, *more: str) -> None:
+        """Leave a mark and touch the story's files (and `more`) in a worktree, without a commit."""
+        self.mark(attempt, path)
+        for entry in (*self._story(attempt).files, *more):
             name = concrete(entry)
-            before = self.git.desks[call.worktree].files.get(name, "")
-            self.git.write(call.worktree, name, f"{before}{call.attempt}\n")
+            self.git.write(path, name, f"{self.git.desks[path].files.get(name, '')}{attempt}\n")
+
+    def scribble(self, call: AgentCall, *more: str) -> None:
+        """Touch the story's files (and `more`), without a commit."""
+        self.touch(call.attempt, call.worktree, *more)
 
     def work(self, call: AgentCall) -> None:
         """What a good agent does: the story's files, in one commit."""
@@ -82,24 +114,47 @@ class Truth:
         self.git.check_out(call.worktree, self.git.record({}), attempt_ref(call.attempt))
         self.work(call)
 
+    # --- the hands of sub-agents and of their host
+
+    def hands_in(self, attempt: AttemptId) -> int:
+        """A sub-agent says that it is done: with so many marks."""
+        return len(self._marks[attempt])
+
+    def taken(self, attempt: AttemptId, marks: int) -> None:
+        """It is told that its work was taken: if the attempt lands, then with all of these."""
+        self._handed[attempt] = marks
+
+    def host_clears(self, path: Path) -> None:
+        """The host removes a worktree of its own, with all that is on no branch: files, commits in mid-rebase."""
+        desk = self.git.desks[path]
+        kept = set(self.git.commits[desk.head].files if desk.branch else ())
+        self._thrown_away |= desk.files.keys() - kept - self._owed
+        self.git.host_clears(path)
+
     # --- what can be seen from outside
 
-    def began(self, call: AgentCall, alive: Sequence[AttemptId]) -> None:
-        """An agent has started while these (itself among them) were alive; what forbids it is a breach."""
-        attempt = call.attempt
+    def began(self, attempt: AttemptId, files: Mapping[str, str], processes: Sequence[AttemptId]) -> None:
+        """An agent has started on these files; what forbids it is a breach. `processes`, itself maybe, are alive."""
+        alive = [*processes, *self.holders.alive()]
         if attempt.story in self.landed(attempt.epic):
             self.breaches.append(f"{attempt} started although its story is on the branch")
         for needed in self._story(attempt).depends_on:
             if self._story(attempt._replace(story=needed)).done:
                 continue
             marks = f"{MARKS}/{attempt.epic}/{needed}/"
-            if not any(name.startswith(marks) for name in self.git.desks[call.worktree].files):
+            if not any(name.startswith(marks) for name in files):
                 self.breaches.append(f"{attempt} started without the work of {needed}")
         if len(alive) > self.slots.get(attempt.epic, len(alive)):
             self.breaches.append(f"{attempt} is one too many: {', '.join(map(str, alive))} are alive")
         for other in alive:
             if other != attempt and attempt.epic not in self.careless and self._clash(attempt, other):
                 self.breaches.append(f"{attempt} works beside {other} on the same files")
+
+    def queued(self, attempt: AttemptId, head: Sha) -> None:
+        """Work goes into the merge queue; the very same work is not tried twice."""
+        if (attempt, head) in self._queued:
+            self.breaches.append(f"{attempt} was handed in twice with nothing mended")
+        self._queued.add((attempt, head))
 
     def judge(self, attempt: AttemptId, command: tuple[str, ...], cwd: Path) -> int:
         """The exit code of a check: red when anything rotten is in the tree."""
@@ -173,19 +228,30 @@ class Truth:
 
     def _lost(self) -> list[str]:
         lost: list[str] = []
+        elsewhere = self._thrown_away | self._lying()
         for attempt, marks in self._marks.items():
             branch = f"refs/heads/{integration_branch(attempt.epic)}"
-            kept = self._reach([branch, rescue_ref(attempt), attempt_ref(attempt)])
-            lost += [f"{mark} is lost" for mark in marks if mark not in kept]
+            kept = self._reach([branch, rescue_ref(attempt), attempt_ref(attempt), *self._beside[attempt]])
+            lost += [f"{mark} is lost" for mark in marks if mark not in kept | elsewhere]
         return lost
 
+    def _lying(self) -> set[str]:
+        """Names of the files that lie at the desks of agents, in whatever state."""
+        files: set[str] = set()
+        for path, desk in self.git.desks.items():
+            if path.is_relative_to(HOST_ROOT) or path.is_relative_to(ROOT):
+                files |= {*desk.files, *self.git.commits[desk.head].files}
+        return files
+
     def _half_landed(self) -> list[str]:
-        """Attempts of which only a part is on the branch."""
+        """Attempts of which only a part is on the branch. A sub-agent may have gone on after it handed in."""
         found: list[str] = []
         for attempt, marks in self._marks.items():
             tip = self.git.refs[f"{BRANCHES}{attempt.epic}"]
-            missing = [mark for mark in marks if mark not in self.git.commits[tip].files]
-            if missing and len(missing) < len(marks):
+            there = [mark in self.git.commits[tip].files for mark in marks]
+            due = self._handed.get(attempt, 0) if attempt in self.holders.known else len(marks)
+            if any(there) and (not all(there[:due]) or there != sorted(there, reverse=True)):
+                missing = [mark for mark, is_there in zip(marks, there, strict=True) if not is_there]
                 found.append(f"{attempt} landed without {', '.join(missing)}")
         return found
 
@@ -210,7 +276,7 @@ class Truth:
         return bool(overlap(self._story(one).files, self._story(other).files))
 
     def _not_ours(self) -> dict[str, Sha]:
-        return {ref: sha for ref, sha in self.git.refs.items() if not ref.startswith(OURS)}
+        return {ref: sha for ref, sha in self.git.refs.items() if not ref.startswith((*OURS, HOSTS))}
 
 
 def concrete(entry: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,152 +12,50 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from mcp_server.adapters.git.names import BASES, WORK, attempt_of_ref, integration_branch
+from mcp_server.adapters.git.names import BASES, SETTLED, WORK, attempt_of_ref, integration_branch
 from mcp_server.core.commands import CancelEpic, CancelStory, PlanEpic, StartWave, Through
 from mcp_server.core.draft import DraftStory, EpicDraft, Mention
+from mcp_server.core.events import AttemptSucceeded, Event
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import check
 from mcp_server.core.model import (
+    LIVE,
     AttemptId,
-    CheckRun,
     EpicId,
     Ledger,
     Policy,
-    Process,
-    Sha,
     Story,
     StoryId,
     StoryState,
     Strategy,
+    is_alive,
+    is_team,
 )
 from mcp_server.core.planning import plan
 from mcp_server.core.views import is_at_rest
 from mcp_server.engine.engine import Engine
+from mcp_server.engine.leasing import Leasing
 from mcp_server.engine.lifecycle import running
 from mcp_server.errors import Fault
-from mcp_server.ports import AgentCall, Ports, ProcessEnd
+from mcp_server.ports import Ports
 from mcp_server.testing.clock import VirtualClock
-from mcp_server.testing.fake_git import FakeGit, FakeMerge, FakeWorktrees
-from mcp_server.testing.fake_runner import FakeRunner, Play
+from mcp_server.testing.fake_git import FakeMerge, FakeWorktrees, folder
+from mcp_server.testing.fake_repository import HOST_ROOT, USER_DESK
+from mcp_server.testing.fake_runner import Play
 from mcp_server.testing.memory_journal import MemoryJournal
+from mcp_server.testing.mortal import Actors, Killed, Lifeline, MortalGit, Refs
 from mcp_server.testing.truth import Truth
+
+__all__ = ["EPIC", "Killed", "NoServer", "World", "a_world", "assert_same", "story"]
 
 EPIC = "e"
 PARALLEL = Policy(strategy=Strategy.ASYNCIO, slots=2, agent="scripted")
 CHECK = ("make", "test")
 PATIENCE_S = 1e6
-USER_DESK = Path("/home/user/checkout")
 
 
-class Killed(Exception):  # noqa: N818 - it says what happened to the process
-    """This process is gone: nothing that it still tries takes effect."""
-
-
-class Lifeline:
-    """Counts what an engine asks of the world, and cuts it off: at a call by number, or when it is told to."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.dead = False
-        self.finishes = True
-        """A git command that had been started comes to its end although the engine was killed meanwhile."""
-        self.die_at_call = math.inf
-        self.on_cut: Callable[[], None] = lambda: None
-        self._awaited: list[tuple[int, anyio.Event]] = []
-
-    def touch(self) -> None:
-        """The engine asks something of the world. Raises `Killed` from its death on."""
-        if not self.dead:
-            self.calls += 1
-            for number, event in self._awaited:
-                if number <= self.calls:
-                    event.set()
-            if self.calls >= self.die_at_call:
-                self.cut()
-        if self.dead:
-            raise Killed
-
-    async def more_calls(self, number: int) -> None:
-        """Wait until the engine has asked so many more things of the world."""
-        awaited = self.calls + number, anyio.Event()
-        self._awaited.append(awaited)
-        try:
-            await awaited[1].wait()
-        finally:
-            self._awaited.remove(awaited)
-
-    def cut(self) -> None:
-        """Kill -9."""
-        self.dead = True
-        self.die_at_call = math.inf
-        self.on_cut()
-
-
-class _Refs(dict[str, Sha]):
-    """Refs that tell the truth-keeper where they go."""
-
-    def __init__(self, refs: dict[str, Sha], moved: Callable[[str, Sha | None, Sha], None]) -> None:
-        super().__init__(refs)
-        self._moved = moved
-
-    def __setitem__(self, ref: str, sha: Sha) -> None:
-        before = self.get(ref)
-        super().__setitem__(ref, sha)
-        self._moved(ref, before, sha)
-
-
-class MortalGit(FakeGit):
-    """The fake git behind a lifeline."""
-
-    def __init__(self, line: Lifeline) -> None:
-        super().__init__()
-        self.line = line
-        self.before_step: Callable[[str], None] = lambda _op: None
-        first = self.record({"README": "read me\n"})
-        self.refs.update({"refs/heads/main": first, "refs/heads/mine": first, "refs/tags/v1": first})
-        self.check_out(USER_DESK, first, "refs/heads/main")
-
-    async def step(self, op: str) -> None:
-        """See `FakeGit.step`."""
-        self.line.touch()
-        self.before_step(op)
-        await super().step(op)
-        if self.line.dead and not self.line.finishes:
-            raise Killed
-
-    def calm(self) -> None:
-        """From here on nothing takes time and nothing fails."""
-        self.delay_s.clear()
-        self._faults.clear()
-
-
-class Actors(FakeRunner):
-    """The fake runner behind a lifeline, with the truth-keeper in the audience."""
-
-    def __init__(self, line: Lifeline, truth: Truth) -> None:
-        super().__init__(default=Play(act=truth.work), judge=truth.judge)
-        self.line = line
-        self.truth = truth
-
-    async def run_agent(self, call: AgentCall, claimed: Callable[[Process], None]) -> ProcessEnd:
-        """See `Runner`."""
-        self.line.touch()
-
-        def began(process: Process) -> None:
-            self.truth.began(call, self.alive())
-            claimed(process)
-
-        return await super().run_agent(call, began)
-
-    async def run_check(self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float) -> CheckRun:
-        """See `Runner`."""
-        self.line.touch()
-        return await super().run_check(attempt, command, cwd, timeout_s)
-
-    async def end_leftover(self, process: Process) -> None:
-        """See `Runner`."""
-        self.line.touch()
-        await super().end_leftover(process)
+class NoServer(Exception):  # noqa: N818 - it says what the caller meets
+    """There is no engine to talk to, or it went away during the call."""
 
 
 def story(name: str, *depends_on: str, files: str = "", **fields: Any) -> DraftStory:
@@ -179,14 +76,18 @@ class World:
         self._group = group
         self.clock = VirtualClock()
         self.line = Lifeline()
-        self.git = MortalGit(self.line)
+        self.git = MortalGit(self.line, self.clock)
         self.truth = Truth(self.git)
-        self.git.refs = _Refs(self.git.refs, self.truth.moved)
+        self.git.refs = Refs(self.git.refs, self.truth.moved)
         self.journal = MemoryJournal()
-        self.journal.before_append = lambda _: self.line.touch()
+        self.journal.before_append = self._append
         self.runner = Actors(self.line, self.truth)
         self.engines: list[Engine] = []
+        self.leasing = Leasing()
+        """What the server of the moment knows of claims that are under way; dies with it."""
         self.line.on_cut = self._on_cut
+        self._calls: dict[anyio.CancelScope, anyio.Event] = {}
+        """Tool calls that are under way, and what is set when each has ended."""
 
     # --- lives and deaths
 
@@ -200,6 +101,24 @@ class World:
         """True while an engine is alive."""
         return not self._gone.is_set() and not self.line.dead
 
+    @asynccontextmanager
+    async def call(self) -> AsyncGenerator[Engine]:
+        """A tool call: it has the engine, and ends with it. Raises `NoServer` then, or when there is none."""
+        if not self.is_up or self.is_closing or not self._up.is_set():
+            raise NoServer
+        scope, ended = anyio.CancelScope(), anyio.Event()
+        self._calls[scope] = ended
+        try:
+            with scope:
+                yield self.engine
+        except Killed:
+            raise NoServer from None
+        finally:
+            del self._calls[scope]
+            ended.set()
+        if scope.cancelled_caught:
+            raise NoServer
+
     @property
     def is_closing(self) -> bool:
         """True from the order to close on. A kill then may catch the engine with more in the journal than in memory."""
@@ -208,6 +127,7 @@ class World:
     async def open(self) -> None:
         """Start an engine on what is there; returns when it is up, or when that failed (see `is_up`)."""
         self.line.dead = False
+        self.leasing = Leasing()
         self._scope = anyio.CancelScope()
         self._close, self._up, self._gone = anyio.Event(), anyio.Event(), anyio.Event()
         self._group.start_soon(self._host)
@@ -231,6 +151,21 @@ class World:
     def _on_cut(self) -> None:
         self.git.crash()
         self._scope.cancel()
+        self._cut_off()
+
+    def _cut_off(self) -> None:
+        for scope in self._calls:
+            scope.cancel()
+
+    def _append(self, events: Sequence[Event]) -> None:
+        """A fact is about to be stored. What it says of a story that was told to stop ends the lease, too."""
+        self.line.touch()
+        for event in events if self.engines else ():
+            attempt = getattr(event, "attempt", None)
+            if isinstance(attempt, AttemptId) and self.of(attempt.story, attempt.epic).state is StoryState.STOPPING:
+                self.truth.holders.over(attempt)
+            if isinstance(event, AttemptSucceeded):
+                self.truth.queued(event.attempt, event.head)
 
     async def _host(self) -> None:
         try:
@@ -239,12 +174,15 @@ class World:
                     self.engines.append(engine)
                     self._up.set()
                     await self._close.wait()
+                    self._cut_off()
         except* Killed:
             pass
         except* Fault:
             if self._up.is_set():
                 raise  # an engine that is up takes no fault of the world's; one that opens may refuse to
         finally:
+            for ended in list(self._calls.values()):
+                await ended.wait()
             self._gone.set()
             self._up.set()
 
@@ -259,7 +197,15 @@ class World:
         self.truth.know(planned.spec)
         self.engine.handle(PlanEpic(planned))
 
-    def start(self, through: Through = "all", *, epic: EpicId = EPIC, retry: bool = False, **policy: Any) -> None:
+    def start(
+        self,
+        through: Through = "all",
+        *,
+        epic: EpicId = EPIC,
+        retry: bool = False,
+        notes: Mapping[StoryId, str] | None = None,
+        **policy: Any,
+    ) -> None:
         """Start or widen a wave: two slots side by side, unless `policy` says otherwise."""
         settings = replace(PARALLEL, **policy)
         self.truth.slots[epic] = settings.slots
@@ -268,12 +214,16 @@ class World:
         base = self.git.refs["refs/heads/main"]
         if f"refs/heads/{integration_branch(epic)}" not in self.git.refs:
             self.git.start_epic(epic, base)
-        self.engine.handle(StartWave(epic, through, settings, base, named=bool(policy), retry=retry))
+        told = tuple((notes or {}).items())
+        self.engine.handle(StartWave(epic, through, settings, base, bool(policy), retry, told))
 
     def cancel(self, name: StoryId | None = None, *, epic: EpicId = EPIC) -> None:
         """Cancel a story, or the whole epic when none is named."""
         reason = "changed my mind"
         self.engine.handle(CancelEpic(epic, reason) if name is None else CancelStory(epic, name, reason))
+        for attempt in self.truth.holders.alive():
+            if attempt.epic == epic and name in (None, attempt.story):
+                self.truth.holders.over(attempt)
 
     def does(self, **plays: Play | list[Play]) -> None:
         """What the agent of a story does: always, or attempt by attempt (the last one for the rest)."""
@@ -322,18 +272,37 @@ class World:
             await anyio.lowlevel.checkpoint()
 
     def verify(self) -> None:
-        """What holds whenever an engine is gone in good order: nothing left, nothing lost, the journal says it all."""
+        """What holds whenever an engine is gone in good order: nothing left, nothing lost, the journal says it all.
+
+        What is in the merge queue or with sub-agents is there, and what the host has checked out.
+        """
         check(self.ledger)
         assert_same(self.replayed(), self.ledger)
-        queue = {a for e, s in self._stories() if s.state is StoryState.MERGING for a in [_attempt(e, s)]}
-        left = {attempt_of_ref(ref) for ref in self.git.refs if ref.startswith((WORK, BASES))}
-        assert left <= queue, f"branches are left: {left - queue}"
-        assert set(self.git.desks) == {USER_DESK}, f"worktrees are left: {list(self.git.desks)}"
+        used = {_attempt(e, s) for e, s in self._stories() if s.state is StoryState.MERGING}
+        used |= {_attempt(e, s) for e, s in self._stories() if s.state in LIVE and self._with_sub_agents(e)}
+        at_hosts = {attempt_of_ref(d.branch or d.rebasing or "") for p, d in self.git.desks.items() if is_hosts(p)}
+        left = {attempt_of_ref(ref) for ref in self.git.refs if ref.startswith((WORK, BASES, SETTLED))}
+        assert left <= used | at_hosts, f"branches are left: {left - used - at_hosts}"
+        desks = {path for path in self.git.desks if not is_hosts(path)} - {folder(attempt) for attempt in used}
+        assert desks == {USER_DESK}, f"worktrees are left: {desks}"
         assert not self.runner.alive(), f"agents are left: {self.runner.alive()}"
         alive = [a for e, s in self._stories() if s.process is not None for a in [_attempt(e, s)]]
         assert not alive, f"the ledger has processes: {alive}"
         problems = self.truth.problems(self.ledger)
         assert not problems, "; ".join(problems)
+
+    async def tidy(self) -> None:
+        """The host clears its desks, and one more engine comes and goes: it takes what the desks had kept back."""
+        desks = [path for path in self.git.desks if is_hosts(path)]
+        for path in desks:
+            self.truth.host_clears(path)
+        if desks:
+            await self.open()
+            await self.close()
+            self.verify()
+
+    def _with_sub_agents(self, epic: EpicId) -> bool:
+        return is_team(self.ledger.epics[epic]) and is_alive(self.ledger.epics[epic].wave)
 
     def replayed(self) -> Ledger:
         """What the journal tells."""
@@ -355,16 +324,22 @@ def assert_same(replayed: Ledger, memory: Ledger) -> None:
     assert replayed == replace(memory, as_of_s=replayed.as_of_s), "replay differs from memory"
 
 
+def is_hosts(path: Path) -> bool:
+    """True for a worktree that the host made."""
+    return path.is_relative_to(HOST_ROOT)
+
+
 def _attempt(epic: EpicId, of: Story) -> AttemptId:
     return AttemptId(epic, of.spec.id, of.attempt)
 
 
 @asynccontextmanager
 async def a_world() -> AsyncGenerator[World]:
-    """A world with its engine up. On the way out the engine is closed and everything is verified."""
+    """A world with its engine up. On the way out the engine is closed and everything is verified, twice with a host."""
     async with anyio.create_task_group() as group:
         world = World(group)
         await world.open()
         yield world
         await world.close()
         world.verify()
+        await world.tidy()

@@ -1,0 +1,134 @@
+"""What an engine asks of the world, behind a lifeline: it can be cut off at any call, as by kill -9."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import anyio
+
+from mcp_server.core.model import AttemptId, CheckRun, Process, Sha
+from mcp_server.ports import AgentCall, ProcessEnd
+from mcp_server.testing.clock import VirtualClock
+from mcp_server.testing.fake_git import FakeGit
+from mcp_server.testing.fake_repository import USER_DESK
+from mcp_server.testing.fake_runner import FakeRunner, Play
+from mcp_server.testing.truth import Truth
+
+
+class Killed(Exception):  # noqa: N818 - it says what happened to the process
+    """This process is gone: nothing that it still tries takes effect."""
+
+
+class Lifeline:
+    """Counts what an engine asks of the world, and cuts it off: at a call by number, or when it is told to."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.dead = False
+        self.finishes = True
+        """A git command that had been started comes to its end although the engine was killed meanwhile."""
+        self.die_at_call = math.inf
+        self.on_cut: Callable[[], None] = lambda: None
+        self._awaited: list[tuple[int, anyio.Event]] = []
+
+    def touch(self) -> None:
+        """The engine asks something of the world. Raises `Killed` from its death on."""
+        if not self.dead:
+            self.calls += 1
+            for number, event in self._awaited:
+                if number <= self.calls:
+                    event.set()
+            if self.calls >= self.die_at_call:
+                self.cut()
+        if self.dead:
+            raise Killed
+
+    async def more_calls(self, number: int) -> None:
+        """Wait until the engine has asked so many more things of the world."""
+        awaited = self.calls + number, anyio.Event()
+        self._awaited.append(awaited)
+        try:
+            await awaited[1].wait()
+        finally:
+            self._awaited.remove(awaited)
+
+    def cut(self) -> None:
+        """Kill -9."""
+        self.dead = True
+        self.die_at_call = math.inf
+        self.on_cut()
+
+
+class Refs(dict[str, Sha]):
+    """Refs that tell the truth-keeper where they go."""
+
+    def __init__(self, refs: dict[str, Sha], moved: Callable[[str, Sha | None, Sha], None]) -> None:
+        super().__init__(refs)
+        self._moved = moved
+
+    def __setitem__(self, ref: str, sha: Sha) -> None:
+        before = self.get(ref)
+        super().__setitem__(ref, sha)
+        self._moved(ref, before, sha)
+
+
+class MortalGit(FakeGit):
+    """The fake git behind a lifeline."""
+
+    def __init__(self, line: Lifeline, clock: VirtualClock) -> None:
+        super().__init__(clock=clock)
+        self.line = line
+        self.stubborn = False
+        """A git command that has begun comes to its end before whoever waits for it hears of a cancellation.
+
+        So it is with the real one, which runs in a thread.
+        """
+        self.before_step: Callable[[str], None] = lambda _op: None
+        first = self.record({"README": "read me\n"})
+        self.refs.update({"refs/heads/main": first, "refs/heads/mine": first, "refs/tags/v1": first})
+        self.check_out(USER_DESK, first, "refs/heads/main")
+
+    async def step(self, op: str) -> None:
+        """See `FakeGit.step`."""
+        self.line.touch()
+        self.before_step(op)
+        with anyio.CancelScope(shield=self.stubborn):
+            await super().step(op)
+        if self.line.dead and not self.line.finishes:
+            raise Killed
+
+    def calm(self) -> None:
+        """From here on nothing takes time and nothing fails."""
+        self.delay_s.clear()
+        self._faults.clear()
+
+
+class Actors(FakeRunner):
+    """The fake runner behind a lifeline, with the truth-keeper in the audience."""
+
+    def __init__(self, line: Lifeline, truth: Truth) -> None:
+        super().__init__(default=Play(act=truth.work), judge=truth.judge)
+        self.line = line
+        self.truth = truth
+
+    async def run_agent(self, call: AgentCall, claimed: Callable[[Process], None]) -> ProcessEnd:
+        """See `Runner`."""
+        self.line.touch()
+
+        def began(process: Process) -> None:
+            self.truth.began(call.attempt, self.truth.git.desks[call.worktree].files, self.alive())
+            claimed(process)
+
+        return await super().run_agent(call, began)
+
+    async def run_check(self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float) -> CheckRun:
+        """See `Runner`."""
+        self.line.touch()
+        return await super().run_check(attempt, command, cwd, timeout_s)
+
+    async def end_leftover(self, process: Process) -> None:
+        """See `Runner`."""
+        self.line.touch()
+        await super().end_leftover(process)
