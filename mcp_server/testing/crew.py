@@ -14,7 +14,7 @@ from mcp_server.core.model import EpicId, is_team
 from mcp_server.errors import Code, Fault, Refused
 from mcp_server.server.wire_team import ReportReply
 from mcp_server.testing.fake_repository import HandRefused
-from mcp_server.testing.team import DeskGone, SubAgent, commands_in
+from mcp_server.testing.team import AGAIN_S, DeskGone, SubAgent, commands_in
 from mcp_server.testing.world import NoServer, World
 
 T = TypeVar("T")
@@ -240,7 +240,7 @@ class Member:
             except NoServer:
                 await self._pause(self.chance.uniform(1, 60))
             except Fault:
-                await self._pause(5.0)
+                await self._pause(AGAIN_S)
 
     async def _pause(self, seconds: float) -> None:
         await anyio.sleep(seconds)

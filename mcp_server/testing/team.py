@@ -32,7 +32,7 @@ from mcp_server.testing.world import EPIC, NoServer, World
 WAIT_S = 40.0
 """How long a report waits for the checks."""
 AGAIN_S = 5.0
-"""How long a sub-agent waits before it calls again when nobody is there, or when the world has failed the server."""
+"""How long a sub-agent waits before it calls again when the world has failed the server."""
 ANSWERED = frozenset(
     {StoryState.RUNNING, StoryState.MERGING, StoryState.MERGED, StoryState.STOPPING, StoryState.CANCELLED}
 )
@@ -86,9 +86,8 @@ class SubAgent:
             attempt, lease = attempt_of(engine.ledger.epics[epic], mine), mine.lease
             assert lease is not None, "it has just been claimed"
             claim = Claim(attempt, lease.token, mine.base or "", Path(lease.place), lease.until_s - engine.now_s())
-            await self._answer(
-                attempt, claim.lease_s, base="" if self.claimed and self.claimed.attempt == attempt else claim.base
-            )
+            known = self.claimed is not None and self.claimed.attempt == attempt
+            await self._answer(attempt, claim.lease_s, base="" if known else claim.base)
             self.claimed = claim
         return claim
 
