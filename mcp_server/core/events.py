@@ -169,6 +169,8 @@ class MergeRefused:
     at_s: float
     onto: Sha | None = None
     """The tip that it was tried on."""
+    paths: tuple[str, ...] = ()
+    """Files in conflict."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,8 +277,9 @@ def _repair(epic: Epic, story: Story, event: MergeRefused, failure: Failure) -> 
 def _failed(epic: Epic, story: Story, event: AttemptFailed | MergeRefused) -> Epic:
     """An attempt or a merge ended badly: try again while the budget lasts, else failed for good."""
     at_s = event.at_s
-    onto = event.onto if isinstance(event, MergeRefused) else None
-    failure = Failure(event.cause, event.detail, story.attempt, event.tail, event.saved_ref, onto)
+    failure = Failure(event.cause, event.detail, story.attempt, event.tail, event.saved_ref)
+    if isinstance(event, MergeRefused):
+        failure = replace(failure, onto=event.onto, paths=event.paths)
     if isinstance(event, MergeRefused) and event.cause is not Cause.FAULT and can_repair(epic, story):
         return _repair(epic, story, event, failure)
     if isinstance(event, MergeRefused) and event.cause is Cause.FAULT and story.merge_faults + 1 < MERGE_TRIES:

@@ -114,6 +114,8 @@ class Failure:
     """Ref that holds the attempt's work, or None when there was none."""
     onto: Sha | None = None
     """Tip that a refused merge was tried on."""
+    paths: tuple[str, ...] = ()
+    """Files in which it conflicted."""
     answered: bool = False
     """The lead had the story started again since: a question is not open any more."""
 

@@ -237,7 +237,7 @@ async def _run_checks(context: Context) -> tuple[CheckRun, ...]:
 async def _conflict(context: Context, conflict: Conflicted) -> MergeRefused:
     paths = ", ".join(conflict.paths[:PATHS_SHOWN])
     detail = f"Its commits conflict with {conflict.onto[:10]}, what was merged meanwhile, in: {paths}."
-    return await _refused(context, Cause.CONFLICT, detail, conflict.detail, conflict.onto)
+    return await _refused(context, Cause.CONFLICT, detail, conflict.detail, conflict.onto, conflict.paths)
 
 
 async def _red(context: Context, landing: Landing, run: CheckRun) -> MergeRefused:
@@ -246,8 +246,10 @@ async def _red(context: Context, landing: Landing, run: CheckRun) -> MergeRefuse
     return await _refused(context, Cause.CHECKS, detail, run.tail, landing.onto)
 
 
-async def _refused(context: Context, cause: Cause, detail: str, tail: str, onto: Sha) -> MergeRefused:
+async def _refused(
+    context: Context, cause: Cause, detail: str, tail: str, onto: Sha, paths: tuple[str, ...] = ()
+) -> MergeRefused:
     """The work is saved and cleared away, unless its sub-agent is to mend it where it is."""
     repairs = can_repair(context.epic, context.story)
     saved = None if repairs else await saved_work(context.ports, context.attempt)
-    return MergeRefused(context.attempt, cause, detail, tail, saved, context.ports.clock.now_s(), onto)
+    return MergeRefused(context.attempt, cause, detail, tail, saved, context.ports.clock.now_s(), onto, paths)

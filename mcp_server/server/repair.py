@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import shlex
 
 from mcp_server.core.model import Cause, Failure, Story
 from mcp_server.server.paging import clip, cost
@@ -10,15 +10,15 @@ from mcp_server.server.wire import SHA_SHOWN
 
 WHY_TOKENS = 110
 """Of what went wrong in a sentence: a check's command can be a whole program."""
-_PATH = re.compile(r"in: (?P<paths>.*)\.$", re.DOTALL)
+PATHS_SHOWN = 3
+"""Files that the diffs are narrowed to; `git rebase` names them all."""
 
 
 def repair_commands(story: Story, failure: Failure) -> list[str]:
     """What to run, one by one. Both diffs are commands, because they can be long: what was merged, and the story's."""
     base, onto = (story.base or "")[:SHA_SHOWN], (failure.onto or "")[:SHA_SHOWN]
     head = (story.lease.head or "HEAD")[:SHA_SHOWN] if story.lease is not None else "HEAD"
-    found = _PATH.search(failure.detail) if failure.cause is Cause.CONFLICT else None
-    paths = f" -- {' '.join(found['paths'].split(', ')[:3])}" if found else ""
+    paths = f" -- {shlex.join(failure.paths[:PATHS_SHOWN])}" if failure.paths else ""
     own = f"git diff {base} {head}{paths}"
     if base == onto:  # nothing was merged meanwhile: the story's own work is red
         return [own]

@@ -16,7 +16,7 @@ class ClaimReply(Reply):
     lease: str = Field(default="", description="Quote it in every report.")
     story: str = ""
     attempt: int = 0
-    lease_s: float = Field(default=0, description="Report progress within so many seconds.")
+    lease_s: int = Field(default=0, description="Report progress within so many seconds.")
     branch: str = ""
     base: str = ""
     worktree: str = Field(default="", description="Work only there, by absolute paths; empty: in your own worktree.")
@@ -36,5 +36,5 @@ class ReportReply(Reply):
     story: str
     detail: str = ""
     commands: list[str] = Field(default_factory=list[str])
-    lease_s: float = 0
+    lease_s: int = 0
     next: str
