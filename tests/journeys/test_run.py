@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.programs import epicwave, finish, start, wait_until
-from tests.server.scene import Scene, Step, child, commit, epic_text, exit_with, python_check, sleep, story, write
+from tests.server.scene import Scene, Step, argv, child, commit, epic_text, exit_with, python_check, sleep, story, write
 
 pytestmark = pytest.mark.journey
 
@@ -240,9 +240,8 @@ def test_an_interrupted_run_stops_its_agents_saves_their_work_and_goes_on(scene:
 
 def _waits(scene: Scene) -> bool:
     """The agent has come to its last step: its child runs."""
-    return any(
-        "signal" in " ".join(p.cmdline()) or "float(sys.argv[1])" in " ".join(p.cmdline()) for p in scene.processes()
-    )
+    said = [" ".join(argv(process)) for process in scene.processes()]
+    return any("signal" in words or "float(sys.argv[1])" in words for words in said)
 
 
 @posix

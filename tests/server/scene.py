@@ -158,11 +158,11 @@ class Scene:
 
     def children(self) -> list[psutil.Process]:
         """Those of them that an agent waits for, a child or a gate: all steps before it are done."""
-        return [p for p in self.processes() if any("time.sleep(" in word for word in _argv(p))]
+        return [p for p in self.processes() if any("time.sleep(" in word for word in argv(p))]
 
     def leftovers(self) -> list[str]:
         """What must not be there once nothing runs: processes, worktrees, work branches, base refs."""
-        found = [f"process {p.pid} {' '.join(_argv(p))}" for p in self.processes()]
+        found = [f"process {p.pid} {' '.join(argv(p))}" for p in self.processes()]
         found += list(self.refs("refs/heads/epicwave-work/", "refs/epicwave/base/"))
         found += self.git("worktree", "list").splitlines()[1:]
         root = self.outside / "worktrees"
@@ -182,7 +182,8 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-def _argv(process: psutil.Process) -> list[str]:
+def argv(process: psutil.Process) -> list[str]:
+    """Its command; that of a process that has just ended is not there any more."""
     try:
         return process.cmdline()
     except psutil.Error:
