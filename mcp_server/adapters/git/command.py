@@ -21,7 +21,8 @@ LOCK_RETRIES = 3
 """How often a call is made again when git says that a lock is held."""
 _LOCK_HELD = re.compile(
     r"\.lock': File exists|could not lock|Unable to create '[^']*\.lock'|Another git process"
-    r"|Invalid path '[^']*worktrees",
+    r"|Invalid path '[^']*worktrees"
+    r"|could not create leading directories of '[^']*': No such file",  # the last worktree beside it has just gone
 )
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|Read-only file system|not enough space")
 
