@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mcp_server.core.model import AttemptId, CheckRun, EpicId, Process, Sha
+from mcp_server.core.model import NOTHING_USED, AttemptId, Cause, CheckRun, EpicId, Process, Sha, Usage
 
 if TYPE_CHECKING:
     from mcp_server.core.events import Event
@@ -225,6 +225,12 @@ class ProcessEnd:
     seconds: float
     tail: str
     """Last lines of its output, cut to a bound."""
+    trouble: Cause | None = None
+    """RATE_LIMIT, API_ERROR or CRASH when its output or its exit shows that it is none of the agent's own doing."""
+    resumes_at_s: float | None = None
+    """When the rate limit is over, as its output named it: seconds since the epoch; None when it named none."""
+    usage: Usage = NOTHING_USED
+    """All that it has cost, as far as its output tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +249,12 @@ class AgentCall:
 class Runner(Protocol):
     """Starts agents and checks, never through a shell; leaves no process behind, on cancellation and kill -9 too."""
 
-    async def run_agent(self, call: AgentCall, claimed: Callable[[Process], None]) -> ProcessEnd:
+    async def run_agent(
+        self, call: AgentCall, claimed: Callable[[Process], None], used: Callable[[Usage], None]
+    ) -> ProcessEnd:
         """Run the agent to its end. Calls `claimed` once, when it is alive. Raises `Fault(spawn)`.
+
+        Calls `used` with all that this run has cost so far, whenever its output tells of more.
 
         Cancellation ends the whole process group (TERM, grace, KILL) and returns only when it is gone.
         """

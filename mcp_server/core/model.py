@@ -98,7 +98,12 @@ class Cause(StrEnum):
     CONFLICT = "conflict"
     CHECKS = "checks"
     STOPPED = "stopped"  # cancelled, or the engine ended; its work is saved
-    FAULT = "fault"
+    BUDGET = "budget"  # its money or its tokens are spent
+    RATE_LIMIT = "rate_limit"  # the provider of its agent wants to be left alone for a while
+    API_ERROR = "api_error"  # its agent gave up because its provider did not answer, or refused it
+    SPAWN = "spawn"  # its agent could not be started
+    CRASH = "crash"  # its agent was ended by a signal that we did not send
+    FAULT = "fault"  # git or the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,22 @@ class Process(NamedTuple):
 
     pid: int
     started_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What work has cost, as far as its agent tells."""
+
+    usd: float = 0.0
+    tokens: int = 0
+    """Read and written, without what came from the provider's cache, which would dwarf the rest."""
+
+    def plus(self, other: Usage) -> Usage:
+        """Both together."""
+        return Usage(self.usd + other.usd, self.tokens + other.tokens)
+
+
+NOTHING_USED = Usage()
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ async def run_attempt(context: Context) -> AttemptSucceeded | AttemptFailed:
     try:
         base = await ports.merge.tip(attempt.epic)
         async with ports.worktrees.hold(attempt, base) as path:
-            end = await ports.runner.run_agent(_call(context, path), _claim(context, base))
+            end = await ports.runner.run_agent(_call(context, path), _claim(context, base), lambda _used: None)
             outcome: Outcome = NoCommits()
             with anyio.CancelScope(shield=True):  # it has ended by itself: how, is told even if a stop comes now
                 outcome = await ports.worktrees.inspect(attempt, base)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 
-from mcp_server.core.model import AttemptId, CheckRun, Process, StoryId
+from mcp_server.core.model import NOTHING_USED, AttemptId, Cause, CheckRun, Process, StoryId, Usage
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import AgentCall, Ended, ProcessEnd
 
@@ -31,6 +31,14 @@ class Play:
     """Reason why it cannot be started."""
     dies_in_s: float = 0.0
     """Time it takes to die when told to; it is alive until then."""
+    trouble: Cause | None = None
+    """What its output shows at its end: a rate limit, an error of its provider; or it crashed."""
+    resumes_in_s: float | None = None
+    """When the rate limit ends, from then on."""
+    usage: Usage = NOTHING_USED
+    """What it costs in all."""
+    tells: int = 0
+    """How often it tells on the way what it has cost so far."""
 
 
 @dataclass(slots=True)
@@ -66,7 +74,9 @@ class FakeRunner:
     leftovers: list[Process] = field(default_factory=list[Process])
     """What `end_leftover` was called with."""
 
-    async def run_agent(self, call: AgentCall, claimed: Callable[[Process], None]) -> ProcessEnd:
+    async def run_agent(
+        self, call: AgentCall, claimed: Callable[[Process], None], used: Callable[[Usage], None]
+    ) -> ProcessEnd:
         """See `Runner`."""
         self.calls.append(call)
         play = self.play_of(call.attempt)
@@ -77,19 +87,32 @@ class FakeRunner:
         self.spans.append(span)
         try:
             claimed(span.process)
-            how = span.how = await self._perform(play, call)
+            how = span.how = await self._perform(play, call, used)
         finally:
             with anyio.CancelScope(shield=True):
                 if span.how is not Ended.EXITED:
                     await anyio.sleep(play.dies_in_s)
             span.until_s = anyio.current_time()
         code = play.exit_code if how is Ended.EXITED else None
-        return ProcessEnd(how, code, span.until_s - span.from_s, play.tail)
+        ended = how is Ended.EXITED
+        resumes_at_s = play.resumes_in_s + span.until_s if play.resumes_in_s is not None else None
+        return ProcessEnd(
+            how,
+            code,
+            span.until_s - span.from_s,
+            play.tail,
+            play.trouble if ended else None,
+            resumes_at_s,
+            play.usage,
+        )
 
-    async def _perform(self, play: Play, call: AgentCall) -> Ended:
+    async def _perform(self, play: Play, call: AgentCall, used: Callable[[Usage], None]) -> Ended:
         silent_s = play.seconds + call.stall_s if play.hang else float("inf")
         with anyio.move_on_after(min(call.timeout_s, silent_s)):
-            await anyio.sleep(play.seconds)
+            for part in range(1, play.tells + 1):
+                await anyio.sleep(play.seconds / (play.tells + 1))
+                used(Usage(play.usage.usd * part / play.tells, play.usage.tokens * part // play.tells))
+            await anyio.sleep(play.seconds / (play.tells + 1))
             if play.act is not None:
                 play.act(call)
             if not play.hang:

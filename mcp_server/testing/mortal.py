@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 
-from mcp_server.core.model import AttemptId, CheckRun, Process, Sha
+from mcp_server.core.model import AttemptId, CheckRun, Process, Sha, Usage
 from mcp_server.ports import AgentCall, ProcessEnd
 from mcp_server.testing.clock import VirtualClock
 from mcp_server.testing.fake_git import FakeGit
@@ -113,7 +113,9 @@ class Actors(FakeRunner):
         self.line = line
         self.truth = truth
 
-    async def run_agent(self, call: AgentCall, claimed: Callable[[Process], None]) -> ProcessEnd:
+    async def run_agent(
+        self, call: AgentCall, claimed: Callable[[Process], None], used: Callable[[Usage], None]
+    ) -> ProcessEnd:
         """See `Runner`."""
         self.line.touch()
 
@@ -121,7 +123,7 @@ class Actors(FakeRunner):
             self.truth.began(call.attempt, self.truth.git.desks[call.worktree].files, self.alive())
             claimed(process)
 
-        return await super().run_agent(call, began)
+        return await super().run_agent(call, began, used)
 
     async def run_check(self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float) -> CheckRun:
         """See `Runner`."""

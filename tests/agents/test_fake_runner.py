@@ -28,7 +28,7 @@ def call(story: str, number: int = 1) -> AgentCall:
 
 async def run(runner: FakeRunner, story: str, number: int = 1, after_s: float = 0.0) -> tuple[Ended, int | None]:
     await anyio.sleep(after_s)
-    end = await runner.run_agent(call(story, number), lambda _: None)
+    end = await runner.run_agent(call(story, number), lambda _: None, lambda _: None)
     return end.how, end.exit_code
 
 

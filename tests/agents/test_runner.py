@@ -36,7 +36,9 @@ class World:
     async def run(self, code: str, *arguments: str, brief: str = "", **environment: str) -> ProcessEnd:
         profile = Profile("tester", (sys.executable, "-c", code, *arguments), environment)
         runner = ProcessRunner(self.logs, self.git_dir, {"tester": profile}, grace_s=0.3)
-        return await runner.run_agent(AgentCall(ATTEMPT, "tester", self.worktree, brief, 20, 20), lambda _: None)
+        return await runner.run_agent(
+            AgentCall(ATTEMPT, "tester", self.worktree, brief, 20, 20), lambda _: None, lambda _: None
+        )
 
     @property
     def log(self) -> str:
@@ -111,7 +113,7 @@ async def test_a_second_run_is_added_to_the_log(world: World) -> None:
 async def test_an_unknown_agent_is_a_fault_when_it_comes_this_far(world: World) -> None:
     runner = ProcessRunner(world.logs, world.git_dir)
     with pytest.raises(Fault, match=r"claud.*Did you mean 'claude'"):
-        await runner.run_agent(AgentCall(ATTEMPT, "claud", world.worktree, "", 9, 9), lambda _: None)
+        await runner.run_agent(AgentCall(ATTEMPT, "claud", world.worktree, "", 9, 9), lambda _: None, lambda _: None)
 
 
 async def test_a_log_that_cannot_be_opened_is_a_fault(world: World) -> None:

@@ -48,7 +48,7 @@ class Repository:
         brief = f"{before}\n## Files\n\n{listed}\n\nStay within these.\n\n## Checks\n\n- `x`\n"
         runner = ProcessRunner(self.logs, self.top / ".git")
         call = AgentCall(AttemptId("E", "S-1", number), "scripted", self.top, brief, 60, 60)
-        return await runner.run_agent(call, lambda _: None)
+        return await runner.run_agent(call, lambda _: None, lambda _: None)
 
     def committed(self) -> list[str]:
         assert self.git("status", "--porcelain") == ""

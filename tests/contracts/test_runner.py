@@ -107,7 +107,7 @@ def nobody(_: Process) -> None:
 
 
 async def test_an_agent_ends_with_its_exit_code_and_its_last_words(stage: Stage) -> None:
-    end = await stage.runner.run_agent(stage.agent(Play(0.2, exit_code=3, tail="\nI give up")), nobody)
+    end = await stage.runner.run_agent(stage.agent(Play(0.2, exit_code=3, tail="\nI give up")), nobody, lambda _: None)
     assert (end.how, end.exit_code) == (Ended.EXITED, 3)
     assert end.tail.endswith("I give up")
     assert 0.2 <= end.seconds < LONG_S
@@ -115,14 +115,16 @@ async def test_an_agent_ends_with_its_exit_code_and_its_last_words(stage: Stage)
 
 async def test_an_agent_is_claimed_once_while_it_is_alive(stage: Stage) -> None:
     seen: list[bool] = []
-    await stage.runner.run_agent(stage.agent(Play(0.5)), lambda process: seen.append(stage.alive(process)))
+    await stage.runner.run_agent(
+        stage.agent(Play(0.5)), lambda process: seen.append(stage.alive(process)), lambda _: None
+    )
     assert seen == [True]
 
 
 async def test_an_agent_that_falls_silent_is_ended_as_a_stall(stage: Stage) -> None:
     call = replace(stage.agent(Play(0.0, hang=True)), stall_s=1.0)
     claims: list[Process] = []
-    end = await stage.runner.run_agent(call, claims.append)
+    end = await stage.runner.run_agent(call, claims.append, lambda _: None)
     assert (end.how, end.exit_code) == (Ended.STALL, None)
     assert 1.0 <= end.seconds < LONG_S
     assert not stage.alive(claims[0])
@@ -131,7 +133,7 @@ async def test_an_agent_that_falls_silent_is_ended_as_a_stall(stage: Stage) -> N
 async def test_an_agent_that_prints_on_and_on_is_ended_at_its_timeout(stage: Stage) -> None:
     call = replace(stage.agent(Play(100.0)), timeout_s=2.5, stall_s=2.0)
     claims: list[Process] = []
-    end = await stage.runner.run_agent(call, claims.append)
+    end = await stage.runner.run_agent(call, claims.append, lambda _: None)
     assert (end.how, end.exit_code) == (Ended.TIMEOUT, None)
     assert not stage.alive(claims[0])
 
@@ -144,13 +146,13 @@ async def test_a_cancelled_agent_is_gone_when_the_call_returns(stage: Stage) -> 
             claims.append(process)
             group.cancel_scope.cancel()
 
-        group.start_soon(stage.runner.run_agent, stage.agent(Play(100.0)), claimed)
+        group.start_soon(stage.runner.run_agent, stage.agent(Play(100.0)), claimed, lambda _: None)
     assert not stage.alive(claims[0])
 
 
 async def test_an_agent_that_cannot_be_started_is_a_fault_and_never_claimed(stage: Stage) -> None:
     with pytest.raises(Fault) as caught:
-        await stage.runner.run_agent(stage.agent(Play(fault="yes")), _never)
+        await stage.runner.run_agent(stage.agent(Play(fault="yes")), _never, lambda _: None)
     assert caught.value.cause is FaultCause.SPAWN
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from mcp_server.core.model import AttemptId, Process
+    from mcp_server.core.model import AttemptId, Process, Usage
     from mcp_server.ports import AgentCall
 
 NOT_FOUND = 127
@@ -85,7 +85,12 @@ class ProcessRunner:
         """The brief that the attempt's agent got."""
         return self.log_path(attempt).with_suffix(".brief.md")
 
-    async def run_agent(self, call: AgentCall, claimed: Callable[[Process], None]) -> ProcessEnd:
+    async def run_agent(
+        self,
+        call: AgentCall,
+        claimed: Callable[[Process], None],
+        used: Callable[[Usage], None],  # noqa: ARG002
+    ) -> ProcessEnd:
         """See `Runner`. Raises `Fault(spawn)`, and `Fault(disk)` when log or brief cannot be written."""
         profile = _profile(call.profile, self._custom)
         brief = self.brief_path(call.attempt)
