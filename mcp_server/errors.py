@@ -25,6 +25,7 @@ class Code(StrEnum):
     EPIC_BUSY = "epic_busy"
     EPIC_EXISTS = "epic_exists"
     NOTHING_READY = "nothing_ready"
+    BUDGET_SPENT = "budget_spent"
     TOO_LATE = "too_late"
     STORY_NOT_OFFERED = "story_not_offered"
     LEASE_LOST = "lease_lost"

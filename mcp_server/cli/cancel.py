@@ -9,7 +9,7 @@ import anyio
 from mcp_server.cli.show import epic_line, story_table
 from mcp_server.cli.terminal import open_console
 from mcp_server.core.commands import CancelEpic, CancelStory
-from mcp_server.core.model import Epic, StoryState
+from mcp_server.core.model import StoryState
 from mcp_server.server.host import Host
 from mcp_server.server.mirror import Mirror
 from mcp_server.server.world import World
@@ -25,17 +25,16 @@ async def cancel(repo: Path, epic_id: str, story: str | None) -> None:
     world = await World.open(repo)
     command = CancelEpic(epic_id, REASON) if story is None else CancelStory(epic_id, story, REASON)
     async with anyio.create_task_group() as group:
-        epic = await _stopped(Host(world, group, "epicwave cancel"), epic_id, command)
-        console = open_console()
-        console.print(epic_line(epic))
-        console.print(story_table(Mirror(world.journal_path).ledger(), epic, world.clock.now_s()))
+        await _stopped(Host(world, group, "epicwave cancel"), epic_id, command)
+        console, ledger = open_console(), Mirror(world.journal_path).ledger()
+        console.print(epic_line(ledger, ledger.epics[epic_id]))
+        console.print(story_table(ledger, ledger.epics[epic_id], world.clock.now_s()))
         group.cancel_scope.cancel()
 
 
-async def _stopped(host: Host, epic_id: str, command: CancelEpic | CancelStory) -> Epic:
+async def _stopped(host: Host, epic_id: str, command: CancelEpic | CancelStory) -> None:
     async with host.engine() as engine:
         engine.handle(command)
         await engine.wait_for(
             lambda ledger: all(s.state is not StoryState.STOPPING for s in ledger.epics[epic_id].stories.values())
         )
-        return engine.ledger.epics[epic_id]

@@ -124,7 +124,7 @@ async def _live(engine: Engine, epic_id: EpicId, console: Console) -> None:
         while True:
             ledger = engine.ledger
             live.update(live_table(ledger, ledger.epics[epic_id], engine.now_s()), refresh=True)
-            if is_at_rest(ledger.epics[epic_id]):
+            if is_at_rest(ledger, ledger.epics[epic_id]):
                 return
             await engine.wait_for(lambda now, seen=ledger.seq: now.seq > seen, REDRAW_S)
 
@@ -134,7 +134,7 @@ async def _lines(engine: Engine, epic_id: EpicId, console: Console) -> None:
     for story in engine.ledger.epics[epic_id].stories.values():
         if story.state is StoryState.OFFERED:
             console.print(change_line(engine.ledger.epics[epic_id], story, 0.0))
-    while not is_at_rest(engine.ledger.epics[epic_id]):
+    while not is_at_rest(engine.ledger, engine.ledger.epics[epic_id]):
         await engine.wait_for(lambda now, seen=seen: now.seq > seen)
         epic = engine.ledger.epics[epic_id]
         for story in sorted(epic.stories.values(), key=lambda s: s.changed):
@@ -146,11 +146,11 @@ async def _lines(engine: Engine, epic_id: EpicId, console: Console) -> None:
 def _report(ledger: Ledger, epic: Epic, console: Console, *, interrupted: bool) -> int:
     if not console.is_terminal or interrupted:
         console.print(story_table(ledger, epic, ledger.as_of_s))
-    console.print(epic_line(epic))
+    console.print(epic_line(ledger, epic))
     if interrupted:
         console.print("Interrupted: every agent was stopped and its work saved. Run the same command to go on.")
         return INTERRUPTED
-    if epic_state(epic) is EpicState.DONE:
+    if epic_state(ledger, epic) is EpicState.DONE:
         merged = any(s.merged_as is not None for s in epic.stories.values())
         if merged:
             console.print(f"All stories are merged. Take them over with: git merge epicwave/{epic.spec.id}")

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from mcp_server.core.model import Epic, Ledger, Story, StoryState
 from mcp_server.core.views import counts, epic_state, shown_state
-from mcp_server.core.why import ended, why
+from mcp_server.core.why import alerts, ended, why
 from mcp_server.server.wire import cut
 
 STYLES = {
@@ -18,15 +18,17 @@ STYLES = {
     "done": "green",
     "failed": "red",
     "cancelled": "red",
+    "skipped": "yellow",
     "blocked": "red",
     "stopping": "red",
 }
 
 
-def epic_line(epic: Epic) -> str:
+def epic_line(ledger: Ledger, epic: Epic) -> str:
     """`Title (id): active, 3 merged, 2 running ...; branch epicwave/id`."""
     parts = ", ".join(f"{n} {state}" for state, n in counts(epic).items())
-    return f"{epic.spec.title} ({epic.spec.id}): {epic_state(epic)}, {parts}; branch epicwave/{epic.spec.id}"
+    line = f"{epic.spec.title} ({epic.spec.id}): {epic_state(ledger, epic)}, {parts}; branch epicwave/{epic.spec.id}"
+    return "\n".join([line, *alerts(ledger, epic)])
 
 
 def story_table(ledger: Ledger, epic: Epic, now_s: float) -> Table:
@@ -47,7 +49,7 @@ def live_table(ledger: Ledger, epic: Epic, now_s: float) -> Table:
     """The story table with a bar of how much is merged above it."""
     merged = sum(s.state is StoryState.MERGED for s in epic.stories.values())
     grid = Table.grid()
-    grid.add_row(epic_line(epic))
+    grid.add_row(epic_line(ledger, epic))
     grid.add_row(ProgressBar(total=len(epic.stories), completed=merged, width=40))
     grid.add_row(story_table(ledger, epic, now_s))
     return grid

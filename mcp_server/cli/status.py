@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mcp_server.cli.show import epic_line, story_table
 from mcp_server.cli.terminal import open_console
-from mcp_server.core.decide import epic_of
+from mcp_server.core.steer import epic_of
 from mcp_server.server.mirror import Mirror
 from mcp_server.server.world import World
 
@@ -19,5 +19,5 @@ async def show_status(repo: Path, epic_id: str | None) -> None:
     if not ledger.epics:
         console.print("No epic is planned in this repository. Start with: epicwave run EPIC")
     for epic in ledger.epics.values() if epic_id is None else [epic_of(ledger, epic_id)]:
-        console.print(epic_line(epic))
+        console.print(epic_line(ledger, epic))
         console.print(story_table(ledger, epic, world.clock.now_s()))

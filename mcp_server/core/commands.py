@@ -53,6 +53,47 @@ class CancelStory:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseEpic:
+    """Start nothing more until `ResumeEpic`; what is alive goes on."""
+
+    epic: EpicId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeEpic:
+    """Let stories start again, also those whose agent is paused by its breaker or parked by a rate limit."""
+
+    epic: EpicId
+
+
+@dataclass(frozen=True, slots=True)
+class DrainWave:
+    """Admit nothing more into the wave; what is alive comes to its end."""
+
+    epic: EpicId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetryStory:
+    """Give a failed, cancelled or skipped story, or one that asks, new attempts; `note` is for its next brief."""
+
+    epic: EpicId
+    story: StoryId
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SkipStory:
+    """Go on without a story that is not alive: what builds on it need not wait."""
+
+    epic: EpicId
+    story: StoryId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimStory:
     """Take an offered attempt for a sub-agent; its base is noted and its worktree ready."""
 
@@ -96,4 +137,5 @@ class HandIn:
 
 
 LeaseCommand = ClaimStory | RenewLease | EndLease | HandIn
-Command = PlanEpic | StartWave | CancelEpic | CancelStory | LeaseCommand
+SteerCommand = CancelEpic | CancelStory | PauseEpic | ResumeEpic | DrainWave | RetryStory | SkipStory
+Command = PlanEpic | StartWave | SteerCommand | LeaseCommand

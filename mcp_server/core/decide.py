@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import assert_never
+from dataclasses import replace
 
 from mcp_server.core.commands import (
-    CancelEpic,
-    CancelStory,
     ClaimStory,
     Command,
     EndLease,
@@ -23,7 +21,6 @@ from mcp_server.core.events import (
     AttemptStopped,
     AttemptSucceeded,
     BranchMerged,
-    EpicCancelled,
     EpicPlanned,
     Event,
     Fact,
@@ -31,16 +28,16 @@ from mcp_server.core.events import (
     LeaseRenewed,
     MergeProven,
     MergeRefused,
-    StoryCancelled,
+    UsageReported,
     WaveStarted,
     WaveWidened,
 )
 from mcp_server.core.leases import decide_lease, is_over
 from mcp_server.core.model import (
     LIVE,
+    SATISFIES,
     SETTLED,
     Epic,
-    EpicId,
     Ledger,
     Story,
     StoryId,
@@ -50,6 +47,8 @@ from mcp_server.core.model import (
     is_team,
 )
 from mcp_server.core.settle import dependencies_merged
+from mcp_server.core.spending import in_words, share
+from mcp_server.core.steer import decide_steer, epic_of, story_of
 from mcp_server.core.views import question
 from mcp_server.errors import Code, Refused
 
@@ -58,6 +57,7 @@ _ACCEPTS: dict[type[Fact], frozenset[StoryState]] = {
     AttemptLeased: frozenset({StoryState.OFFERED}),
     LeaseRenewed: frozenset({StoryState.RUNNING}),
     LeaseEnded: frozenset({StoryState.RUNNING}),
+    UsageReported: frozenset({StoryState.RUNNING}),
     AttemptSucceeded: frozenset({StoryState.RUNNING}),
     AttemptFailed: LIVE,
     AttemptStopped: frozenset({StoryState.STOPPING}),
@@ -114,38 +114,10 @@ def decide(ledger: Ledger, command: Command, now_s: float) -> Event:
             return _plan_epic(ledger, command, now_s)
         case StartWave():
             return _start_wave(ledger, command, now_s)
-        case CancelEpic():
-            return _cancel_epic(ledger, command, now_s)
-        case CancelStory():
-            return _cancel_story(ledger, command, now_s)
         case ClaimStory() | RenewLease() | EndLease() | HandIn():
             return decide_lease(ledger, command, now_s)
         case _:
-            assert_never(command)
-
-
-def epic_of(ledger: Ledger, epic_id: EpicId) -> Epic:
-    """The epic. Raises `Refused(unknown_epic)` that names the known ones."""
-    epic = ledger.epics.get(epic_id)
-    if epic is None:
-        known = ", ".join(repr(e) for e in sorted(ledger.epics)) or "none yet"
-        raise Refused(
-            Code.UNKNOWN_EPIC, f"No epic {epic_id!r} is planned here (known: {known}).", "Call plan_epic first."
-        )
-    return epic
-
-
-def story_of(epic: Epic, story_id: StoryId) -> Story:
-    """The story. Raises `Refused(unknown_story)` that names some that exist."""
-    story = epic.stories.get(story_id)
-    if story is None:
-        some = ", ".join(list(epic.stories)[:20])
-        raise Refused(
-            Code.UNKNOWN_STORY,
-            f"Epic {epic.spec.id!r} has no story {story_id!r}.",
-            f"Use one of: {some}.",
-        )
-    return story
+            return decide_steer(ledger, command, now_s)
 
 
 def _busy(epic: Epic) -> list[StoryId]:
@@ -183,6 +155,7 @@ def _start_wave(ledger: Ledger, command: StartWave, now_s: float) -> WaveStarted
     told = dict(command.notes)
     for story_id in told:
         story_of(epic, story_id)
+    _check_budget(epic, command)
     over = (StoryState.FAILED, StoryState.CANCELLED)
     retryable = [s for s in epic.stories.values() if s.state in over or question(s)]
     reborn = {s.spec.id for s in retryable if command.retry or (question(s) and s.spec.id in told)}
@@ -206,7 +179,7 @@ def _start_wave(ledger: Ledger, command: StartWave, now_s: float) -> WaveStarted
     retried = tuple(m for m in members if m in reborn)
     _check_notes(told, members)
     if is_alive(epic.wave) and epic.wave is not None:
-        if command.named and epic.wave.policy != command.policy:
+        if command.named and epic.wave.policy != replace(command.policy, seed=epic.wave.policy.seed):
             raise Refused(
                 Code.EPIC_BUSY,
                 f"Wave {epic.wave.number} is running with other settings ({epic.wave.policy.strategy}, "
@@ -215,6 +188,17 @@ def _start_wave(ledger: Ledger, command: StartWave, now_s: float) -> WaveStarted
             )
         return WaveWidened(command.epic, members, retried, now_s, command.notes)
     return WaveStarted(command.epic, members, retried, command.policy, command.base, now_s, command.notes)
+
+
+def _check_budget(epic: Epic, command: StartWave) -> None:
+    budget = command.policy.budget
+    if share(epic.used, budget.epic_usd, budget.epic_tokens) >= 1.0:
+        used = in_words(epic.used, budget.epic_usd, budget.epic_tokens)
+        raise Refused(
+            Code.BUDGET_SPENT,
+            f"The budget of epic {epic.spec.id!r} is spent: {used} are used.",
+            "Have the user raise epic.budget_usd or epic.budget_tokens in .epicwave/config.yaml, then start again.",
+        )
 
 
 def _check_notes(told: Mapping[StoryId, str], members: tuple[StoryId, ...]) -> None:
@@ -229,7 +213,7 @@ def _check_notes(told: Mapping[StoryId, str], members: tuple[StoryId, ...]) -> N
 
 def _startable(epic: Epic, chosen: list[Story]) -> list[Story]:
     """Those that can come to run: what they build on is merged, on its way, or chosen and can come to run itself."""
-    on_its_way = {StoryState.QUEUED, StoryState.OFFERED, StoryState.RUNNING, StoryState.MERGING, StoryState.MERGED}
+    on_its_way = SATISFIES | {StoryState.QUEUED, StoryState.OFFERED, StoryState.RUNNING, StoryState.MERGING}
     hopeful = {s.spec.id for s in epic.stories.values() if s.state in on_its_way}
     for story in sorted(chosen, key=lambda s: s.level):
         if hopeful.issuperset(story.spec.depends_on):
@@ -240,8 +224,12 @@ def _startable(epic: Epic, chosen: list[Story]) -> list[Story]:
 def _nothing_ready(epic: Epic, command: StartWave, retryable: list[Story]) -> Refused:
     """Why no story can start, with the next move for the state that the epic is in."""
     name = repr(epic.spec.id)
-    if all(s.state is StoryState.MERGED for s in epic.stories.values()):
-        done = sum(s.merged_as is None for s in epic.stories.values())
+    if all(s.state in SATISFIES for s in epic.stories.values()):
+        skipped = sum(s.state is StoryState.SKIPPED for s in epic.stories.values())
+        done = sum(s.merged_as is None for s in epic.stories.values()) - skipped
+        if skipped:
+            why = f"Every story of {name} is merged, or was skipped ({skipped})."
+            return Refused(Code.NOTHING_READY, why, "To run a skipped one all the same, retry it.")
         if done:
             why = f"All {len(epic.stories)} stories of {name} are done ({done} by their mark in the epic file)."
             return Refused(Code.NOTHING_READY, why, "To run marked ones all the same, plan again with redo.")
@@ -265,28 +253,3 @@ def _nothing_ready(epic: Epic, command: StartWave, retryable: list[Story]) -> Re
         f"No pending story of {name} lies within through={command.through!r}.",
         "Use through='ready' or 'all'.",
     )
-
-
-def _cancel_epic(ledger: Ledger, command: CancelEpic, now_s: float) -> EpicCancelled:
-    epic = epic_of(ledger, command.epic)
-    if all(s.state in SETTLED for s in epic.stories.values()) and not is_alive(epic.wave):
-        counts = ", ".join(sorted({str(s.state) for s in epic.stories.values()}))
-        raise Refused(
-            Code.TOO_LATE,
-            f"Nothing of epic {command.epic!r} is left to cancel (all its stories are {counts}).",
-            "Ask story_status for what became of them.",
-        )
-    return EpicCancelled(command.epic, command.reason, now_s)
-
-
-def _cancel_story(ledger: Ledger, command: CancelStory, now_s: float) -> StoryCancelled:
-    story = story_of(epic_of(ledger, command.epic), command.story)
-    if story.state in SETTLED or story.state in (StoryState.MERGING, StoryState.STOPPING):
-        raise Refused(
-            Code.TOO_LATE,
-            f"Story {command.story!r} is {story.state}.",
-            "A merge comes to its end by itself; ask story_status for the outcome."
-            if story.state is StoryState.MERGING
-            else "Ask story_status for what became of it.",
-        )
-    return StoryCancelled(command.epic, command.story, command.reason, now_s)

@@ -81,6 +81,7 @@ class EpicDraft:
     goal: str = ""
     checks: tuple[tuple[str, ...], ...] = ()
     agent: str | None = None
+    fallback_agent: str | None = None
     source: str = "inline"
     line: int | None = None
     """Line of the id."""
@@ -181,7 +182,9 @@ def spec_of(draft: EpicDraft, *, redo: bool) -> EpicSpec:
         )
         for story in draft.stories
     )
-    return EpicSpec(epic_id(draft), draft.title, draft.goal, stories, draft.checks, draft.agent, draft.source)
+    return EpicSpec(
+        epic_id(draft), draft.title, draft.goal, stories, draft.checks, draft.agent, draft.fallback_agent, draft.source
+    )
 
 
 def _dependency_count(draft: EpicDraft) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mcp_server.core.model import (
+    NOTHING_USED,
     AttemptId,
     Cause,
     EpicId,
@@ -16,6 +17,7 @@ from mcp_server.core.model import (
     Proven,
     Sha,
     StoryId,
+    Usage,
 )
 
 
@@ -114,6 +116,17 @@ class AttemptSucceeded:
     head: Sha
     files: tuple[str, ...]
     at_s: float
+    usage: Usage = NOTHING_USED
+    """What the attempt has cost in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReported:
+    """What the running attempt has cost so far."""
+
+    attempt: AttemptId
+    usage: Usage
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +139,10 @@ class AttemptFailed:
     tail: str
     saved_ref: str | None
     at_s: float
+    resumes_at_s: float | None = None
+    """When the rate limit is over, as the agent's output named it."""
+    usage: Usage = NOTHING_USED
+    """What the attempt has cost in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +210,52 @@ class StoryCancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class EpicPaused:
+    """The lead wants nothing more to start; what is alive goes on."""
+
+    epic: EpicId
+    reason: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpicResumed:
+    """The lead lets stories start again, those of paused and parked agents too."""
+
+    epic: EpicId
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaveDrained:
+    """The lead ends the wave softly: it admits nothing more, what is alive comes to its end."""
+
+    epic: EpicId
+    reason: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoryRetried:
+    """The lead gives one story new attempts: in the living wave, or in the next."""
+
+    epic: EpicId
+    story: StoryId
+    note: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StorySkipped:
+    """The lead goes on without a story: what builds on it need not wait."""
+
+    epic: EpicId
+    story: StoryId
+    reason: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ticked:
     """Time passed and changed something."""
 
@@ -204,6 +267,7 @@ Fact = (
     | AttemptLeased
     | LeaseRenewed
     | LeaseEnded
+    | UsageReported
     | AttemptSucceeded
     | AttemptFailed
     | AttemptStopped
@@ -213,4 +277,18 @@ Fact = (
 )
 """What jobs and the holders of leases report; each names its attempt, the fence."""
 
-Event = EpicPlanned | WaveStarted | WaveWidened | WaveInterrupted | Fact | EpicCancelled | StoryCancelled | Ticked
+Word = (
+    WaveStarted
+    | WaveWidened
+    | WaveDrained
+    | WaveInterrupted
+    | EpicPaused
+    | EpicResumed
+    | EpicCancelled
+    | StoryCancelled
+    | StoryRetried
+    | StorySkipped
+)
+"""What the lead says, and the end of an engine: each names its epic."""
+
+Event = EpicPlanned | Word | Fact | Ticked

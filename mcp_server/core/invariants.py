@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from itertools import combinations
 
+from mcp_server.core.breakers import profile_of
 from mcp_server.core.footprint import overlap
-from mcp_server.core.leases import offers
+from mcp_server.core.leases import attempt_of, claimable
 from mcp_server.core.model import (
     HOLDS_FILES,
     LIVE,
+    REPOSITORY,
     SETTLED,
     Epic,
     Ledger,
@@ -19,6 +21,7 @@ from mcp_server.core.model import (
     is_team,
 )
 from mcp_server.core.settle import dependencies_merged
+from mcp_server.core.spending import epic_share
 from mcp_server.core.wanted import Integrate, next_wake_s, wanted
 
 ACTIVE = frozenset({StoryState.OFFERED, StoryState.RUNNING})
@@ -39,10 +42,11 @@ def check(ledger: Ledger) -> None:
     assert len({j.attempt[:2] for j in jobs}) == len(jobs), "a story has at most one job"
     integrations = [j.attempt.epic for j in jobs if isinstance(j, Integrate)]
     assert len(set(integrations)) == len(integrations), "an epic merges one story at a time"
-    if waves:
+    _check_breakers(ledger)
+    if any(e.wave is not None and is_alive(e.wave) and not e.paused for e in ledger.epics.values()):
         stopping = any(s.state is StoryState.STOPPING for e in ledger.epics.values() for s in e.stories.values())
-        claimable = any(offers(epic) for epic in ledger.epics.values())
-        awaited = jobs or stopping or claimable or next_wake_s(ledger) is not None
+        offered = any(claimable(ledger, epic) for epic in ledger.epics.values())
+        awaited = jobs or stopping or offered or next_wake_s(ledger) is not None
         assert awaited, "a living wave waits for something that will come"
 
 
@@ -51,6 +55,7 @@ def _check_story(epic: Epic, story: Story) -> None:
     assert story.attempt <= story.budget or story.attempt == 0, f"{name}: no attempt beyond its budget"
     beyond = story.state in ACTIVE | {StoryState.MERGING}
     assert not beyond or dependencies_merged(epic, story), f"{name}: past queued only with its dependencies merged"
+    assert story.agent or is_team(epic) or story.state not in ACTIVE, f"{name}: an attempt has an agent"
     assert (story.state is not StoryState.MERGING) or (story.head and story.base), f"{name}: merging has commits"
     alive = story.state is StoryState.RUNNING
     assert not alive or (story.process is None) != (story.lease is None), f"{name}: running has a process or a lease"
@@ -64,7 +69,22 @@ def _check_story(epic: Epic, story: Story) -> None:
         assert epic.wave is not None and epic.wave.state is WaveState.RUNNING, f"{name}: queued only in a running wave"  # noqa: PT018
 
 
+def _check_breakers(ledger: Ledger) -> None:
+    for name, breaker in ledger.breakers.items():
+        assert breaker.opened or breaker.probe is None, f"breaker {name}: only an open one has a probe"
+        for epic in ledger.epics.values():
+            for story in epic.stories.values():
+                if breaker.opened and story.state is StoryState.OFFERED and not is_team(epic):
+                    counts = name in (REPOSITORY, profile_of(epic, story))
+                    earlier = story.changed < breaker.changed
+                    probes = breaker.probe == attempt_of(epic, story)
+                    assert not counts or earlier or probes, f"breaker {name}: open, it starts nothing but its probe"
+
+
 def _check_wave(epic: Epic) -> None:
+    if is_alive(epic.wave) and epic_share(epic) >= 1.0:
+        spending = [s.spec.id for s in epic.stories.values() if s.state in ACTIVE]
+        assert not spending, f"{epic.spec.id}: nothing is at work when the budget is spent"
     if epic.wave is None or epic.wave.state is not WaveState.FINISHED:
         return
     rest = SETTLED | {StoryState.PENDING, StoryState.MERGING}

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from typing import assert_never
 
+from mcp_server.core.breakers import CLOSED, team_hold
 from mcp_server.core.commands import ClaimStory, EndLease, HandIn, LeaseCommand, RenewLease
 from mcp_server.core.events import AttemptLeased, AttemptSucceeded, LeaseEnded, LeaseRenewed
 from mcp_server.core.model import (
+    REPOSITORY,
     AttemptId,
     Epic,
     Lease,
     Ledger,
     Story,
     StoryState,
+    Strategy,
     is_alive,
     is_team,
 )
@@ -52,6 +55,15 @@ def offers(epic: Epic) -> list[Story]:
         return []
     open_ = [s for s in epic.stories.values() if s.state is StoryState.OFFERED]
     return sorted(open_, key=lambda s: (-s.rank, s.level, s.spec.id))
+
+
+def claimable(ledger: Ledger, epic: Epic) -> list[Story]:
+    """Offers that may be taken now: none while the epic is paused or a breaker is open; one, the probe, half open."""
+    if epic.paused or team_hold(ledger) is not None:
+        return []
+    open_ = offers(epic)
+    half_open = any(ledger.breakers.get(n, CLOSED).opened for n in (REPOSITORY, str(Strategy.AGENT_TEAMS)))
+    return open_[:1] if half_open else open_
 
 
 def is_over(story: Story, now_s: float) -> bool:
@@ -127,14 +139,15 @@ def _claim(ledger: Ledger, command: ClaimStory, now_s: float) -> AttemptLeased:
     attempt = command.attempt
     epic = ledger.epics.get(attempt.epic)
     story = epic.stories.get(attempt.story) if epic is not None else None
-    offered = epic is not None and story is not None and story in offers(epic) and story.attempt == attempt.number
+    open_ = claimable(ledger, epic) if epic is not None else []
+    offered = epic is not None and story is not None and story in open_ and story.attempt == attempt.number
     if epic is None or epic.wave is None or not offered:
-        open_ = ", ".join(repr(s.spec.id) for s in offers(epic)) if epic is not None else ""
+        named = ", ".join(repr(s.spec.id) for s in open_)
         state = story.state if story is not None else "not known"
         raise Refused(
             Code.STORY_NOT_OFFERED,
             f"Story {attempt.story!r} is {state}, and not offered to sub-agents.",
-            f"Claim one of {open_}." if open_ else "Nothing is offered now: end your turn.",
+            f"Claim one of {named}." if named else "Nothing is offered now: end your turn.",
         )
     policy = epic.wave.policy
     until_s = now_s + min(policy.lease_s, policy.attempt_timeout_s)

@@ -59,6 +59,7 @@ class EpicSpec:
     checks: tuple[tuple[str, ...], ...] = ()
     """Commands (argv) that every story's merged tree must pass."""
     agent: str | None = None
+    fallback_agent: str | None = None
     source: str = "inline"
     """Absolute path of the file it was read from, or `inline`."""
 
@@ -75,13 +76,18 @@ class StoryState(StrEnum):
     MERGED = "merged"  # on the integration branch, or done before we came
     FAILED = "failed"  # attempts used up
     CANCELLED = "cancelled"
+    SKIPPED = "skipped"  # the lead said to go on without it
 
 
 LIVE = frozenset({StoryState.OFFERED, StoryState.RUNNING, StoryState.STOPPING})
 """States in which a worktree or a process may exist for the attempt."""
 HOLDS_FILES = LIVE | {StoryState.MERGING}
 """States in which no overlapping story may start: the merged tree does not have this one's changes yet."""
-SETTLED = frozenset({StoryState.MERGED, StoryState.FAILED, StoryState.CANCELLED})
+SATISFIES = frozenset({StoryState.MERGED, StoryState.SKIPPED})
+"""States of a story that those which build on it need not wait for."""
+DOOMS = frozenset({StoryState.FAILED, StoryState.CANCELLED, StoryState.PENDING})
+"""States of a story that put what builds on it back out of the queue."""
+SETTLED = SATISFIES | {StoryState.FAILED, StoryState.CANCELLED}
 
 
 class Cause(StrEnum):
@@ -215,6 +221,16 @@ class Story:
     """Tip of the integration branch after it landed; None for a story that was done before we came."""
     files_changed: tuple[str, ...] = ()
     failure: Failure | None = None
+    agent: str = ""
+    """Profile that the current attempt was admitted for."""
+    faults: int = 0
+    """Faults of the world that cost it no attempt, since a wave last released it."""
+    used: Usage = NOTHING_USED
+    """What its earlier attempts have cost."""
+    using: Usage = NOTHING_USED
+    """What its current attempt has cost so far."""
+    forgiven: Usage = NOTHING_USED
+    """What it had cost when it was last tried again on purpose: its own budget counts from there."""
     process: Process | None = None
     """The agent of the current attempt, while it may be alive."""
     lease: Lease | None = None
@@ -226,7 +242,9 @@ class Story:
     merge_faults: int = 0
     """Times the world failed us while merging the current attempt."""
     stop_reason: str = ""
-    """Why it was told to stop or was cancelled."""
+    """Why it was told to stop, was cancelled or skipped."""
+    stop_cause: Cause = Cause.STOPPED
+    """BUDGET when it was told to stop because its own is spent: then it has failed."""
     since_s: float = 0.0
     """When it entered its present state."""
     changed: int = 0
@@ -239,6 +257,16 @@ class Strategy(StrEnum):
     SEQUENTIAL = "sequential"
     ASYNCIO = "asyncio"
     AGENT_TEAMS = "agent-teams"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits of money and tokens; None for no limit. Tokens are counted as in `Usage`."""
+
+    story_usd: float | None = None
+    story_tokens: int | None = None
+    epic_usd: float | None = None
+    epic_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +288,24 @@ class Policy:
     """Times the same sub-agent may mend a conflict or a red check, within one attempt."""
     agent: str = "claude"
     checks: tuple[tuple[str, ...], ...] = ()
+    fallback: str = ""
+    """Profile that takes stories whose own is paused or parked; empty for none."""
+    breaker_faults: int = 3
+    """Faults in a row, by order of completion, that open a breaker; 0 switches breakers off."""
+    cooldown_s: float = 30.0
+    """How long a breaker stays open before one probe is let through; doubles up to `cooldown_cap_s`."""
+    cooldown_cap_s: float = 300.0
+    probe_s: float = 120.0
+    """A probe that has worked for so long without a fault closes its breaker: it need not come to its end."""
+    fault_tries: int = 10
+    """Faults of the world that cost a story no attempt."""
+    epic_timeout_s: float | None = None
+    """How long a wave may take in all; what is alive then is stopped."""
+    budget: Budget = field(default_factory=Budget)
+    adaptive_slots: bool = False
+    """Faults and rate limits lower the wave's slots, calm raises them again."""
+    seed: int = 0
+    """Of the jitter in all waits."""
 
 
 class WaveState(StrEnum):
@@ -280,6 +326,37 @@ class Wave:
     policy: Policy
     started_s: float
     ended_because: str = ""
+    fewer: int = 0
+    """Slots that are given up for now, under `adaptive_slots`."""
+    ends: tuple[bool, ...] = ()
+    """How the last attempts ended, under `adaptive_slots`: True for a fault or a rate limit."""
+    calm_since_s: float = 0.0
+    """When the last of those happened, or the slots last changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """How the attempts of an agent profile have fared, or how git and the disk have: open, it lets nothing start."""
+
+    faults: int = 0
+    """In a row, by order of completion."""
+    opened: int = 0
+    """Times that it opened in a row; 0 when it is closed."""
+    until_s: float = 0.0
+    """Opened: nothing starts before that. Afterwards it is half open: one probe does."""
+    probe: AttemptId | None = None
+    parked_until_s: float = 0.0
+    """Rate limit: nothing starts before that."""
+    parks: int = 0
+    """Rate limits in a row that named no end."""
+    because: str = ""
+    """The fault that opened it, or the rate limit."""
+    changed: int = 0
+    """Number of the fact that opened or parked it."""
+
+
+REPOSITORY = "*"
+"""Name of the breaker of git and the disk; the others have the names of agent profiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +372,10 @@ class Epic:
     """Reason of the last cancel, until the next wave starts."""
     base: Sha | None = None
     """Commit the integration branch was made from; None before the first wave."""
+    paused: str = ""
+    """Why the lead paused it; empty when nobody did."""
+    used: Usage = NOTHING_USED
+    """What all its attempts have cost so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +383,7 @@ class Ledger:
     """Everything the journal says: all epics of one repository."""
 
     epics: Mapping[EpicId, Epic] = field(default_factory=dict[EpicId, Epic])
+    breakers: Mapping[str, Breaker] = field(default_factory=dict[str, Breaker])
     as_of_s: float = 0.0
     seq: int = 0
     """Number of facts folded in; the cursor of `since`."""

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 
+from mcp_server.core.breakers import Hold, held, holding_names
 from mcp_server.core.model import (
     LIVE,
+    SATISFIES,
     Cause,
     Epic,
+    Ledger,
     Story,
     StoryId,
     StoryState,
     is_alive,
+    is_team,
 )
 from mcp_server.core.settle import dependencies_merged
+
+BUSY = frozenset({StoryState.RUNNING, StoryState.STOPPING, StoryState.MERGING})
+"""States in which something of a story is at work; an offer that nobody has claimed is not."""
 
 
 class EpicState(StrEnum):
@@ -22,18 +29,22 @@ class EpicState(StrEnum):
 
     PLANNED = "planned"  # nothing has started yet
     ACTIVE = "active"  # a wave is alive, or a merge is under way
+    PAUSED = "paused"  # a wave is alive and nothing of it is at work: the lead, a breaker or a rate limit holds it
     READY = "ready"  # the next wave can start
     BLOCKED = "blocked"  # nothing can start before a failed or cancelled story is retried
-    DONE = "done"  # every story is merged
+    DONE = "done"  # every story is merged, or was skipped
     CANCELLED = "cancelled"
 
 
-def epic_state(epic: Epic) -> EpicState:
-    """The epic's state, from its stories and its wave."""
+def epic_state(ledger: Ledger, epic: Epic) -> EpicState:
+    """The epic's state, from its stories, its wave, and the breakers of its agents."""
     states = [s.state for s in epic.stories.values()]
-    if is_alive(epic.wave) or any(s in LIVE or s is StoryState.MERGING for s in states):
-        return EpicState.ACTIVE
-    if all(s is StoryState.MERGED for s in states):
+    if any(s in LIVE or s is StoryState.MERGING for s in states):
+        idle = epic.paused and is_team(epic) and not any(s in BUSY for s in states)
+        return EpicState.PAUSED if idle else EpicState.ACTIVE
+    if is_alive(epic.wave):
+        return EpicState.PAUSED if epic.paused or holds(ledger, epic) else EpicState.ACTIVE
+    if all(s in SATISFIES for s in states):
         return EpicState.DONE
     if epic.cancelled is not None:
         return EpicState.CANCELLED
@@ -42,9 +53,17 @@ def epic_state(epic: Epic) -> EpicState:
     return EpicState.PLANNED if epic.wave is None else EpicState.READY
 
 
-def is_at_rest(epic: Epic) -> bool:
-    """True when nothing of the epic moves and nothing will by itself."""
-    return epic_state(epic) is not EpicState.ACTIVE
+def holds(ledger: Ledger, epic: Epic) -> list[Hold]:
+    """What keeps stories of the epic's living wave from starting: breakers, rate limits."""
+    if not is_alive(epic.wave):
+        return []
+    return [hold for name in sorted(holding_names(epic)) if (hold := held(ledger, name)) is not None]
+
+
+def is_at_rest(ledger: Ledger, epic: Epic) -> bool:
+    """True when nothing of the epic moves and nothing will by itself; a breaker or a rate limit ends by itself."""
+    state = epic_state(ledger, epic)
+    return bool(epic.paused) if state is EpicState.PAUSED else state is not EpicState.ACTIVE
 
 
 def question(story: Story) -> str:
@@ -73,7 +92,7 @@ def roots_of_block(epic: Epic, story: Story) -> list[StoryId]:
         below = epic.stories[dependency]
         if below.state in (StoryState.FAILED, StoryState.CANCELLED) or question(below):
             roots.append(dependency)
-        elif below.state is not StoryState.MERGED:
+        elif below.state not in SATISFIES:
             ahead.extend(below.spec.depends_on)
     return sorted(roots, key=list(epic.stories).index)
 

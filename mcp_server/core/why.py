@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from mcp_server.core.model import Epic, Failure, Ledger, Story, StoryState, Wave, WaveState, is_alive, is_team
-from mcp_server.core.settle import candidates, clash, dependencies_merged, occupied
-from mcp_server.core.views import question, roots_of_block
+from mcp_server.core.breakers import Hold, Holding, choose, team_hold
+from mcp_server.core.model import (
+    REPOSITORY,
+    SATISFIES,
+    Epic,
+    Failure,
+    Ledger,
+    Story,
+    StoryState,
+    Wave,
+    WaveState,
+    is_alive,
+    is_team,
+)
+from mcp_server.core.settle import candidates, clash, dependencies_merged, occupied, slots_of
+from mcp_server.core.spending import warnings
+from mcp_server.core.views import holds, question, roots_of_block
 from mcp_server.core.wanted import merge_head
 
 _CLAIMABLE = "Waits for a sub-agent that claims it."
@@ -19,13 +33,15 @@ def why(ledger: Ledger, epic: Epic, story: Story) -> str:
         case StoryState.MERGED:
             return "" if story.merged_as is not None else "The epic file marks it as done."
         case StoryState.OFFERED:
-            return _CLAIMABLE if is_team(epic) else "Its worktree is being made and its agent started."
+            return _why_offered(ledger, epic)
         case StoryState.STOPPING:
             return f"It was told to stop ({story.stop_reason}); its processes are being ended and its work saved."
         case StoryState.CANCELLED:
             return f"It was cancelled ({story.stop_reason}).{_kept(story.failure)} To go on: {_AGAIN}."
         case StoryState.FAILED:
             return f"{ended(story.failure)} No attempt is left. Mend the cause, then {_AGAIN}."
+        case StoryState.SKIPPED:
+            return f"It was skipped ({story.stop_reason}); what builds on it does not wait. To run it: retry it."
         case StoryState.PENDING:
             return _why_pending(epic, story)
         case StoryState.MERGING | StoryState.QUEUED as state:
@@ -41,6 +57,53 @@ def ended(failure: Failure | None) -> str:
 
 def _kept(failure: Failure | None) -> str:
     return f" Its work is kept at {failure.saved_ref}." if failure is not None and failure.saved_ref else ""
+
+
+def alerts(ledger: Ledger, epic: Epic) -> list[str]:
+    """What a lead should know of an epic as a whole: what holds it back, until when, and what it has used up."""
+    found = [_paused(epic)] if epic.paused else []
+    found += [in_words(hold, ledger.as_of_s) for hold in holds(ledger, epic)]
+    return found + warnings(epic)
+
+
+def _why_offered(ledger: Ledger, epic: Epic) -> str:
+    if not is_team(epic):
+        return "Its worktree is being made and its agent started."
+    hold = team_hold(ledger)
+    if epic.paused or hold is not None:
+        return in_words(hold, ledger.as_of_s) if hold is not None and not epic.paused else _paused(epic)
+    return _CLAIMABLE
+
+
+def _paused(epic: Epic) -> str:
+    return f"The epic is paused ({epic.paused}). To go on: resume it."
+
+
+def in_words(hold: Hold, now_s: float) -> str:
+    """What holds stories back, until when, and the next move."""
+    who = "Git or the disk fails" if hold.breaker == REPOSITORY else f"The agent {hold.breaker!r} fails"
+    match hold.how:
+        case Holding.PARKED:
+            what = f"The agent {hold.breaker!r} has come to a rate limit and is parked"
+        case Holding.OPEN:
+            what = f"{who}: nothing starts"
+        case Holding.PROBING:
+            return f"{who}: one attempt finds out whether it works again ({clipped(hold.because)})."
+    left_s = (hold.until_s or now_s) - now_s
+    at = f"{_clock(hold.until_s or now_s)} UTC"
+    return f"{what} until {at}, {left_s:.0f} s from now ({clipped(hold.because)}). To go on at once: resume the epic."
+
+
+def clipped(text: str, most: int = 200) -> str:
+    """The text on one line, cut to so many characters."""
+    line = " ".join(text.split()).rstrip(".")
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def _clock(at_s: float) -> str:
+    """Hours and minutes of a moment."""
+    minutes = int(at_s // 60)
+    return f"{minutes // 60 % 24:02}:{minutes % 60:02}"
 
 
 def _why_running(story: Story) -> str:
@@ -82,7 +145,7 @@ def shown_block(story: Story) -> str:
 
 
 def _unmerged(epic: Epic, story: Story) -> str:
-    open_ = [epic.stories[d] for d in story.spec.depends_on if epic.stories[d].state is not StoryState.MERGED]
+    open_ = [epic.stories[d] for d in story.spec.depends_on if epic.stories[d].state not in SATISFIES]
     return ", ".join(f"{s.spec.id} ({s.state})" for s in open_)
 
 
@@ -95,6 +158,11 @@ def _why_queued(ledger: Ledger, epic: Epic, story: Story) -> str:
         return f"Tries again in {story.not_before_s - ledger.as_of_s:.0f} s.{again}"
     if wave is None:
         return "No wave is alive."  # an invariant forbids it
+    if epic.paused:
+        return _paused(epic) + again
+    hold = choose(ledger, wave.policy, story) if not is_team(epic) else None
+    if isinstance(hold, Hold):
+        return in_words(hold, ledger.as_of_s) + again
     found = clash(ledger, wave, story)
     if found is not None:
         other_epic, other, shared = found
@@ -107,7 +175,10 @@ def _why_no_slot(ledger: Ledger, wave: Wave, story: Story) -> str:
     busy = ", ".join(s.spec.id for _, s in occupied(ledger, wave))
     ahead = [s.spec.id for _, _, s in candidates(ledger)]
     place = ahead.index(story.spec.id) + 1 if story.spec.id in ahead else 1
-    slots = f"{wave.policy.slots} slot{'s' if wave.policy.slots != 1 else ''}"
+    count = slots_of(wave)
+    slots = f"{count} slot{'s' if count != 1 else ''}"
+    if wave.fewer:
+        slots += f" of {wave.policy.slots} (fewer for now, because of faults)"
     return f"Waits for a slot: {slots}, taken by {busy or 'nobody'}; number {place} in line."
 
 

@@ -21,10 +21,25 @@ from mcp_server.core.events import (
     Fact,
     MergeProven,
     MergeRefused,
+    UsageReported,
 )
 from mcp_server.core.leases import can_repair
-from mcp_server.core.model import AttemptId, Cause, CheckRun, Epic, Lease, Policy, Process, Proven, Sha, Story
+from mcp_server.core.model import (
+    NOTHING_USED,
+    AttemptId,
+    Cause,
+    CheckRun,
+    Epic,
+    Lease,
+    Policy,
+    Process,
+    Proven,
+    Sha,
+    Story,
+    Usage,
+)
 from mcp_server.core.policy import MERGE_TRIES, backoff_s
+from mcp_server.core.spending import worth_telling
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import (
     AgentCall,
@@ -45,6 +60,8 @@ LOOKS = 4
 TIP_MOVES = 5
 """Times a merge starts again because somebody moved the integration branch meanwhile."""
 PATHS_SHOWN = 10
+LINE_SHOWN = 200
+"""Characters of an agent's last line that a status shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +95,26 @@ async def run_attempt(context: Context) -> AttemptSucceeded | AttemptFailed:
     try:
         base = await ports.merge.tip(attempt.epic)
         async with ports.worktrees.hold(attempt, base) as path:
-            end = await ports.runner.run_agent(_call(context, path), _claim(context, base), lambda _used: None)
+            end = await ports.runner.run_agent(_call(context, path), _claim(context, base), _meter(context))
             outcome: Outcome = NoCommits()
             with anyio.CancelScope(shield=True):  # it has ended by itself: how, is told even if a stop comes now
                 outcome = await ports.worktrees.inspect(attempt, base)
     except Fault as fault:
-        return await _attempt_failed(context, Cause.FAULT, f"{fault.cause}: {fault.detail}", "")
+        if fault.cause is FaultCause.SPAWN:
+            return await _attempt_failed(context, Cause.SPAWN, fault.detail)
+        return await _attempt_failed(context, Cause.FAULT, f"{fault.cause}: {fault.detail}")
     verdict = _verdict(end, outcome, context.policy)
     if isinstance(outcome, Done) and verdict is None:
-        return AttemptSucceeded(attempt, base, outcome.head, outcome.files, ports.clock.now_s())
+        return AttemptSucceeded(attempt, base, outcome.head, outcome.files, ports.clock.now_s(), end.usage)
     cause, detail = verdict or (Cause.FAULT, "unreachable")
-    return await _attempt_failed(context, cause, detail, end.tail)
+    return await _attempt_failed(context, cause, detail, end)
 
 
 def _call(context: Context, worktree: Path) -> AgentCall:
     policy, story = context.policy, context.story
     return AgentCall(
         attempt=context.attempt,
-        profile=story.spec.agent or policy.agent,
+        profile=story.agent,
         worktree=worktree,
         brief=brief(context.epic, story, context.attempt, context.checks),
         timeout_s=policy.attempt_timeout_s,
@@ -110,8 +129,23 @@ def _claim(context: Context, base: Sha) -> Callable[[Process], None]:
     return claimed
 
 
+def _meter(context: Context) -> Callable[[Usage], None]:
+    """Tells what the attempt costs on the way, when it matters for a budget: it may be stopped for that."""
+    told = NOTHING_USED
+
+    def used(usage: Usage) -> None:
+        nonlocal told
+        if worth_telling(told, usage, context.policy.budget):
+            told = usage
+            context.report(UsageReported(context.attempt, usage, context.ports.clock.now_s()))
+
+    return used
+
+
 def _verdict(end: ProcessEnd, outcome: Outcome, policy: Policy) -> tuple[Cause, str] | None:
     """Why the attempt is not done, in words for the next one; None when it is."""
+    if end.trouble is not None:
+        return end.trouble, _troubled(end)
     match end.how:
         case Ended.TIMEOUT:
             return Cause.TIMEOUT, f"It was ended after {policy.attempt_timeout_s:g} s, the limit of an attempt."
@@ -135,9 +169,20 @@ def _verdict(end: ProcessEnd, outcome: Outcome, policy: Policy) -> tuple[Cause, 
             return Cause.WRONG_BASE, f"Its HEAD {head[:10]} does not descend from the commit that it was given."
 
 
-async def _attempt_failed(context: Context, cause: Cause, detail: str, tail: str) -> AttemptFailed:
+def _troubled(end: ProcessEnd) -> str:
+    """What ended the agent that was none of its own doing, with its last line."""
+    words = {Cause.RATE_LIMIT: "Its provider limits its rate", Cause.API_ERROR: "Its provider failed or refused it"}
+    said = end.tail.strip().rpartition("\n")[2][:LINE_SHOWN]
+    what = words.get(end.trouble) if end.trouble is not None else None
+    return f"{what or 'The agent crashed'} (exit code {end.exit_code}): {said or 'it printed nothing'}"
+
+
+async def _attempt_failed(context: Context, cause: Cause, detail: str, end: ProcessEnd | None = None) -> AttemptFailed:
     saved = await saved_work(context.ports, context.attempt)
-    return AttemptFailed(context.attempt, cause, detail, tail, saved, context.ports.clock.now_s())
+    at_s = context.ports.clock.now_s()
+    if end is None:
+        return AttemptFailed(context.attempt, cause, detail, "", saved, at_s)
+    return AttemptFailed(context.attempt, cause, detail, end.tail, saved, at_s, end.resumes_at_s, end.usage)
 
 
 async def saved_work(ports: Ports, attempt: AttemptId) -> str | None:

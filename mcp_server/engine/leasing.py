@@ -10,8 +10,8 @@ import anyio
 import anyio.lowlevel
 
 from mcp_server.core.commands import ClaimStory, HandIn, RenewLease
-from mcp_server.core.leases import attempt_of, held, lease_name, offers
-from mcp_server.core.model import AttemptId, Epic, Sha, Story, StoryState
+from mcp_server.core.leases import attempt_of, claimable, held, lease_name
+from mcp_server.core.model import AttemptId, Epic, Ledger, Sha, Story, StoryState
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.jobs import saved_work
 from mcp_server.errors import Code, Refused
@@ -33,9 +33,9 @@ class Leasing:
 
     _preparing: set[AttemptId] = field(default_factory=set[AttemptId])
 
-    def open_offers(self, epic: Epic) -> list[Story]:
-        """Stories that nobody has claimed or is claiming, most urgent first."""
-        return [s for s in offers(epic) if attempt_of(epic, s) not in self._preparing]
+    def open_offers(self, ledger: Ledger, epic: Epic) -> list[Story]:
+        """Stories that may be claimed and nobody is claiming, most urgent first."""
+        return [s for s in claimable(ledger, epic) if attempt_of(epic, s) not in self._preparing]
 
     async def claim(self, engine: Engine, epic_id: str, wanted: str | None, holder: str, place: Path | None) -> Story:
         """Lease the best offered story, or the wanted one. `place` is the holder's own worktree; None: we make one.
@@ -44,7 +44,7 @@ class Leasing:
         """
         while True:
             epic = engine.ledger.epics[epic_id]
-            open_ = self.open_offers(epic)
+            open_ = self.open_offers(engine.ledger, epic)
             chosen = next((s for s in open_ if wanted in (None, s.spec.id)), None)
             if chosen is None:
                 raise _nothing_offered(epic, wanted, open_)

@@ -19,6 +19,7 @@ from mcp_server.server.subscriptions import Subscriptions
 from mcp_server.server.tools_epic import cancel_epic, plan_epic, start_wave
 from mcp_server.server.tools_hooks import agent_event
 from mcp_server.server.tools_status import story_status
+from mcp_server.server.tools_steer import steer_epic
 from mcp_server.server.tools_team import claim_story, report_story
 from mcp_server.server.unlisted import QuietServer
 
@@ -58,6 +59,7 @@ def build(start: Path) -> QuietServer:
             expose(start_wave, title="Start a wave"),
             expose(story_status, title="Status", read_only=True),
             expose(cancel_epic, title="Cancel an epic", destructive=True),
+            expose(steer_epic, title="Steer an epic"),
             expose(claim_story, title="Claim a story"),
             expose(report_story, title="Report on a story"),
             expose(agent_event, title="For hooks"),

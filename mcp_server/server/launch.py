@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio.lowlevel
 
 from mcp_server.core.commands import PlanEpic, StartWave, Through
-from mcp_server.core.decide import decide, epic_of
+from mcp_server.core.decide import decide
 from mcp_server.core.events import WaveStarted, WaveWidened
 from mcp_server.core.model import Epic, EpicId, Sha, Strategy, is_alive, is_team
 from mcp_server.core.planning import Plan
+from mcp_server.core.steer import epic_of
 from mcp_server.engine.engine import Engine
 from mcp_server.errors import Code, Refused
 from mcp_server.server.world import World
@@ -45,9 +47,16 @@ async def launch(world: World, engine: Engine, asked: Launch) -> WaveStarted | W
     epic = epic_of(engine.ledger, asked.epic)
     settings = world.settings()
     agent = asked.agent or epic.spec.agent
-    policy = settings.policy(strategy=asked.strategy or _again(epic, asked), slots=asked.slots, agent=agent)
+    policy = settings.policy(
+        strategy=asked.strategy or _again(epic, asked),
+        slots=asked.slots,
+        agent=agent,
+        fallback=epic.spec.fallback_agent,
+    )
+    policy = replace(policy, seed=secrets.randbelow(2**31))
     if policy.strategy is not Strategy.AGENT_TEAMS:
-        world.check_agents([policy.agent, *(s.spec.agent for s in epic.stories.values() if s.spec.agent)])
+        fallback = [policy.fallback] if policy.fallback else []
+        world.check_agents([policy.agent, *fallback, *(s.spec.agent for s in epic.stories.values() if s.spec.agent)])
     elif not asked.has_agents:
         raise Refused(
             Code.STRATEGY_UNAVAILABLE,

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mcp_server.core.brief import brief
-from mcp_server.core.decide import epic_of, story_of
 from mcp_server.core.draft import is_id
 from mcp_server.core.model import AttemptId, Epic, EpicId, Ledger, Policy, Story, StoryId, StoryState, is_alive
+from mcp_server.core.steer import epic_of, story_of
 from mcp_server.core.views import counts, epic_state, question, shown_state
-from mcp_server.core.why import ended, why
+from mcp_server.core.why import alerts, ended, why
 from mcp_server.engine.jobs import checks_of
 from mcp_server.server.wire import cut
 
@@ -74,14 +74,14 @@ def newest_first(ledger: Ledger) -> list[Epic]:
 
 def _all(ledger: Ledger) -> str:
     epics = newest_first(ledger)
-    lines = [cut(f"- {_head(epic)}. {_progress(epic)}", LINE_MAX) for epic in epics[:LINES_MAX]]
+    lines = [cut(f"- {_head(ledger, epic)}. {_progress(epic)}", LINE_MAX) for epic in epics[:LINES_MAX]]
     if len(epics) > LINES_MAX:
         lines.append(f"- and {len(epics) - LINES_MAX} more, planned earlier")
     return "\n".join(["# Epics", "", *(lines or ["None is planned: plan_epic reads one from a file."]), ""])
 
 
-def _head(epic: Epic) -> str:
-    return f"{epic.spec.id}, {cut(epic.spec.title, 80)}: {epic_state(epic)}"
+def _head(ledger: Ledger, epic: Epic) -> str:
+    return f"{epic.spec.id}, {cut(epic.spec.title, 80)}: {epic_state(ledger, epic)}"
 
 
 def _progress(epic: Epic) -> str:
@@ -89,18 +89,17 @@ def _progress(epic: Epic) -> str:
     return f"{merged} of {len(epic.stories)} stories are merged"
 
 
-_PLACES = {
-    state: place
-    for place, state in enumerate(
-        ["failed", "blocked", "cancelled", "running", "offered", "stopping", "merging", "ready", "queued", "pending"]
-    )
-}
+_STATES = """
+failed blocked cancelled running offered stopping merging ready queued pending skipped
+"""
+_PLACES = {state: place for place, state in enumerate(_STATES.split())}
 """A person looks for what asks or needs somebody, then for what moves; what is not named is over and comes last."""
 
 
 def _epic(ledger: Ledger, epic: Epic) -> str:
     stories = sorted(epic.stories.values(), key=lambda s: _place(epic, s))
-    lines = [f"# {_head(epic)}", "", f"{_progress(epic)}{_where(epic)}.{_wave(epic)}", ""]
+    lines = [f"# {_head(ledger, epic)}", "", f"{_progress(epic)}{_where(epic)}.{_wave(epic)}", ""]
+    lines += [cut(f"**{alert}**", LINE_MAX) for alert in alerts(ledger, epic)]
     lines += [_line(ledger, epic, story) for story in stories[:LINES_MAX]]
     if len(stories) > LINES_MAX:
         lines.append(f"- and {len(stories) - LINES_MAX} more")
@@ -138,7 +137,7 @@ def _story(ledger: Ledger, epic: Epic, story: Story, now_s: float) -> str:
     needs = ", ".join(f"{d} ({shown_state(epic, epic.stories[d])})" for d in spec.depends_on)
     facts = [
         f"# {spec.id} {cut(spec.title, 120)}: {shown_state(epic, story)}",
-        f"Epic {_head(epic)}. {tried}{since}.",
+        f"Epic {_head(ledger, epic)}. {tried}{since}.",
         why(ledger, epic, story),
         f"Needs: {cut(needs, TEXT_MAX)}" if needs else "",
         f"Files: {_some(spec.files)}" if spec.files else "",

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from mcp_server.adapters.agents.profiles import Profile
 from mcp_server.core import argv
-from mcp_server.core.model import Policy, Strategy
+from mcp_server.core.model import Budget, Policy, Strategy
 from mcp_server.errors import Code, Refused
 from mcp_server.server.strict_yaml import read_mapping, shown
 
@@ -27,6 +27,8 @@ ENV_PREFIX = "EPICWAVE_EPIC__"
 MAX_SLOTS = 64
 MAX_ATTEMPTS = 10
 MAX_SECONDS = 7 * 86_400
+COOLDOWN_CAP_S = 300.0
+"""A breaker's cool-down doubles up to this, in seconds."""
 _STRATEGIES = " | ".join(Strategy)
 _TIME = f"seconds, more than 0 and at most {MAX_SECONDS}"
 
@@ -54,6 +56,8 @@ def _command(value: object) -> object:
 
 
 _Seconds = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, le=MAX_SECONDS, description=_TIME)]
+_Amount = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, description="US dollars, more than 0, or null")]
+_Tokens = Annotated[int, BeforeValidator(_no_bool), Field(gt=0, description="tokens, more than 0, or null")]
 _Command = Annotated[tuple[str, ...], BeforeValidator(_command)]
 
 
@@ -78,6 +82,22 @@ class EpicSettings(BaseSettings):
     check_timeout_s: _Seconds = 600.0
     lease_s: _Seconds = 900.0
     agent: Annotated[str, Field(min_length=1, description="the name of an agent, or a whole command line")] = "claude"
+    fallback_agent: Annotated[
+        str | None,
+        Field(min_length=1, description="an agent for stories whose own is paused or rate limited, or null"),
+    ] = None
+    breaker_faults: Annotated[
+        int,
+        BeforeValidator(_no_bool),
+        Field(ge=0, le=100, description="a whole number from 0 (no breaker) to 100"),
+    ] = 3
+    breaker_cooldown_s: _Seconds = 30.0
+    epic_timeout_s: _Seconds | None = None
+    budget_usd: _Amount | None = None
+    budget_tokens: _Tokens | None = None
+    story_budget_usd: _Amount | None = None
+    story_budget_tokens: _Tokens | None = None
+    adaptive_slots: Annotated[bool, Field(description="true | false")] = False
     checks: Annotated[
         tuple[_Command, ...], Field(description="a list of commands, each a string or a list of words")
     ] = ()
@@ -126,6 +146,7 @@ class Settings:
         slots: int | None = None,
         agent: str | None = None,
         checks: Sequence[tuple[str, ...]] = (),
+        fallback: str | None = None,
     ) -> Policy:
         """The policy of a wave: the caller's wishes, else the file's values. `checks` come after the file's own.
 
@@ -149,6 +170,18 @@ class Settings:
             check_timeout_s=self.epic.check_timeout_s,
             lease_s=self.epic.lease_s,
             agent=agent or self.epic.agent,
+            fallback=fallback or self.epic.fallback_agent or "",
+            breaker_faults=self.epic.breaker_faults,
+            cooldown_s=self.epic.breaker_cooldown_s,
+            cooldown_cap_s=max(self.epic.breaker_cooldown_s, COOLDOWN_CAP_S),
+            epic_timeout_s=self.epic.epic_timeout_s,
+            budget=Budget(
+                self.epic.story_budget_usd,
+                self.epic.story_budget_tokens,
+                self.epic.budget_usd,
+                self.epic.budget_tokens,
+            ),
+            adaptive_slots=self.epic.adaptive_slots,
             checks=tuple(dict.fromkeys((*self.epic.checks, *checks))),
         )
 

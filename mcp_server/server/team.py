@@ -36,15 +36,15 @@ class Team:
         """It has claimed, or has ended."""
         self._starting.pop(agent, None)
 
-    def to_spawn(self, epic: Epic) -> int:
+    def to_spawn(self, ledger: Ledger, epic: Epic) -> int:
         """How many more sub-agents there is work for: open offers, less those that are on their way."""
         now_s = time.monotonic()
         self._starting = {a: at_s for a, at_s in self._starting.items() if now_s - at_s < STARTING_S}
-        return max(0, len(self.leasing.open_offers(epic)) - len(self._starting))
+        return max(0, len(self.leasing.open_offers(ledger, epic)) - len(self._starting))
 
-    def words(self, epic: Epic, client: str) -> dict[str, Any]:
+    def words(self, ledger: Ledger, epic: Epic, client: str) -> dict[str, Any]:
         """How many sub-agents the lead has to spawn now and how: `spawn` and `instruction` of a reply, if any."""
-        number = self.to_spawn(epic)
+        number = self.to_spawn(ledger, epic)
         return {"spawn": number, "instruction": spawn_words(epic.spec.id, number, client, os.environ)} if number else {}
 
     def holders(self, ledger: Ledger, agent: str) -> list[AttemptId]:

@@ -11,11 +11,11 @@ from pydantic import Field
 
 from mcp_server.adapters.formats.detect import Reading, read_epic, read_text
 from mcp_server.core.commands import CancelEpic, CancelStory
-from mcp_server.core.decide import epic_of
 from mcp_server.core.events import WaveStarted, WaveWidened
 from mcp_server.core.leases import offers
-from mcp_server.core.model import LIVE, SETTLED, Epic, Process, StoryState, is_team
+from mcp_server.core.model import LIVE, SETTLED, Epic, Ledger, Process, StoryState, is_team
 from mcp_server.core.planning import plan
+from mcp_server.core.steer import epic_of
 from mcp_server.core.views import epic_state
 from mcp_server.errors import Code, Refused
 from mcp_server.server.ask import client_name
@@ -107,9 +107,9 @@ async def start_wave(
     async with host.engine() as engine:
         asked = Launch(epic, through, strategy, slots, agent, retry=retry, notes=notes or {})
         event = await launch(host.world, engine, asked)
-        now = engine.ledger.epics[epic]
-        cursor = engine.ledger.seq
-    reply = _wave_reply(now, cursor).model_copy(update=session.team.words(now, client_name(ctx)))
+        ledger = engine.ledger
+    now, cursor = ledger.epics[epic], ledger.seq
+    reply = _wave_reply(now, cursor).model_copy(update=session.team.words(ledger, now, client_name(ctx)))
     notices = await host.world.repository.notices()
     if is_team(now) and not await host.world.repository.ignores(HOST_WORKTREES):
         notices = (*notices, f"{HOST_WORKTREES} is not ignored by git: `git add -A` would take what agents make there.")
@@ -171,11 +171,12 @@ async def cancel_epic(
             lambda ledger: all(s.state is not StoryState.STOPPING for s in ledger.epics[epic].stories.values()),
             STOP_S,
         )
-        after, cursor = engine.ledger.epics[epic], engine.ledger.seq
-    return _cancel_reply(host, before, after, cursor)
+        ledger = engine.ledger
+    return _cancel_reply(host, before, ledger)
 
 
-def _cancel_reply(host: Host, before: Epic, after: Epic, cursor: int) -> CancelReply:
+def _cancel_reply(host: Host, before: Epic, ledger: Ledger) -> CancelReply:
+    after, cursor = ledger.epics[before.spec.id], ledger.seq
     stopped: list[Stopped] = []
     never: list[str] = []
     agents: list[str] = []
@@ -198,7 +199,7 @@ def _cancel_reply(host: Host, before: Epic, after: Epic, cursor: int) -> CancelR
             never.append(story_id)
     reply = CancelReply(
         epic=after.spec.id,
-        state=str(epic_state(after)),
+        state=str(epic_state(ledger, after)),
         cursor=cursor,
         next=("End the sub-agents in stop_agents (TaskStop). " if agents else "")
         + "Saved work: `git log <saved_ref>`. To go on: start_wave with retry=true.",

@@ -10,9 +10,10 @@ import anyio
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from mcp_server.core.decide import epic_of, story_of
-from mcp_server.core.model import LIVE, SETTLED, Epic, Ledger, Story, StoryState, is_team
+from mcp_server.core.breakers import holding_names
+from mcp_server.core.model import LIVE, SETTLED, Breaker, Epic, Ledger, Story, StoryState, is_team
 from mcp_server.core.policy import poll_after_s
+from mcp_server.core.steer import epic_of, story_of
 from mcp_server.core.views import EpicState, counts, epic_state, is_at_rest, question
 from mcp_server.errors import Code, Refused
 from mcp_server.server.ask import client_name
@@ -44,7 +45,14 @@ FULL, SHORT, SHORTEST = (24, 160), (10, 40), (0, 30)
 _Pair = tuple[Epic, Story]
 
 _MOVES = LIVE | {StoryState.MERGING}
-_REST = (StoryState.FAILED, StoryState.QUEUED, StoryState.PENDING, StoryState.CANCELLED, StoryState.MERGED)
+_REST = (
+    StoryState.FAILED,
+    StoryState.QUEUED,
+    StoryState.PENDING,
+    StoryState.CANCELLED,
+    StoryState.SKIPPED,
+    StoryState.MERGED,
+)
 
 
 async def story_status(
@@ -72,7 +80,7 @@ async def story_status(
     asked = _Asked(epic, story, since, wait_s, offset)
     if wait_s > 0:
         ledger = await _wait(ctx, host, asked, ledger.seq if since is None else since)
-    words = session.team.words(ledger.epics[epic], client_name(ctx)) if epic is not None else {}
+    words = session.team.words(ledger, ledger.epics[epic], client_name(ctx)) if epic is not None else {}
     return await _reply(host, ledger, asked, words)
 
 
@@ -112,9 +120,18 @@ def _news(asked: _Asked, cursor: int) -> Callable[[Ledger], bool]:
         scope = asked.scope(ledger)
         if any(story.changed > cursor and _concerns_the_lead(epic, story) for epic, story in scope):
             return True
-        return all(is_at_rest(epic) or (asked.story is not None and story.state in SETTLED) for epic, story in scope)
+        if any(b.changed > cursor and (b.opened or b.parked_until_s) for b in _breakers(ledger, scope)):
+            return True
+        is_over = asked.story is not None and all(story.state in SETTLED for _, story in scope)
+        return is_over or all(is_at_rest(ledger, epic) for epic, _ in scope)
 
     return happened
+
+
+def _breakers(ledger: Ledger, scope: Iterable[_Pair]) -> list[Breaker]:
+    """Those that hold back stories that are asked about."""
+    names = frozenset[str]().union(*(holding_names(epic) for epic in {e.spec.id: e for e, _ in scope}.values()))
+    return [breaker for name, breaker in ledger.breakers.items() if name in names]
 
 
 def _concerns_the_lead(epic: Epic, story: Story) -> bool:
@@ -132,17 +149,17 @@ async def _reply(host: Host, ledger: Ledger, asked: _Asked, words: Mapping[str, 
     now_s = host.world.clock.now_s()
     scope = asked.scope(ledger)
     epics = [ledger.epics[name] for name in dict.fromkeys(e.spec.id for e, _ in scope)]
-    summaries = named("epics", (EpicStatus.of(e, title=asked.since is None) for e in epics))
+    summaries = named("epics", (EpicStatus.of(ledger, e, title=asked.since is None) for e in epics))
     stories = [] if asked.epic is None else scope
     if asked.since is not None:
         stories = [(e, s) for e, s in scope if s.changed > asked.since]
-    polls = asked.wait_s == 0 and any(not is_at_rest(e) for e in epics)
+    polls = asked.wait_s == 0 and any(not is_at_rest(ledger, e) for e in epics)
     last_change_s = max((s.since_s for _, s in scope), default=now_s)
     rest = StatusReply(
         cursor=ledger.seq,
         changed=asked.since is None or bool(stories),
         poll_after_s=round(poll_after_s(now_s - last_change_s), 1) if polls else 0,
-        next=_next(epics, ledger.seq),
+        next=_next(ledger, epics),
     ).model_copy(update=words)
     if asked.story is None:
         return _listed(ledger, asked, now_s, rest, summaries, stories)
@@ -209,16 +226,21 @@ def _interest(pair: _Pair) -> int:
     return -1 if story.state in _MOVES else _REST.index(story.state)
 
 
-def _next(epics: list[Epic], cursor: int) -> str:
+def _next(ledger: Ledger, epics: list[Epic]) -> str:
     """The next move for a lead that has just this reply."""
     if not epics:
         return "No epic is planned here: call plan_epic."
     if len(epics) > 1:
         return "Ask with epic=... for one epic's stories."
     epic, name = epics[0], epics[0].spec.id
-    match epic_state(epic):
+    wait = f"story_status(epic={name!r}, since={ledger.seq}, wait_s={ADVISED_S})"
+    match epic_state(ledger, epic):
         case EpicState.ACTIVE:
-            return f"story_status(epic={name!r}, since={cursor}, wait_s={ADVISED_S}) returns when a story has ended."
+            return f"{wait} returns when a story has ended."
+        case EpicState.PAUSED if epic.paused:
+            return f"steer_epic(epic={name!r}, action='resume') lets stories start again."
+        case EpicState.PAUSED:
+            return f"It goes on by itself when what `alerts` tells of is over: {wait}. steer_epic resumes it at once."
         case EpicState.DONE:
             return f"All stories are merged on epicwave/{name}: review it and merge it (`git merge epicwave/{name}`)."
         case EpicState.PLANNED | EpicState.READY:

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from mcp_server.core.model import LIVE, Epic, Ledger, Story, StoryState, is_alive
 from mcp_server.core.planning import Plan
+from mcp_server.core.settle import slots_of
 from mcp_server.core.views import counts, epic_state, shown_state
-from mcp_server.core.why import ended, why
+from mcp_server.core.why import alerts, ended, why
 from mcp_server.server.paging import Entry, Reply, clip, cost, cut_totals, go_on, lists, named, page, totals
 
 TITLE_TOKENS = 24
@@ -150,6 +151,10 @@ class StoryLine(Reply):
         )
 
 
+ALERTS_MAX = 4
+"""Alerts that one summary has."""
+
+
 class EpicStatus(Reply):
     """How far an epic is."""
 
@@ -160,19 +165,21 @@ class EpicStatus(Reply):
     wave: int = 0
     slots: int = 0
     strategy: str = ""
+    alerts: list[str] = Field(default_factory=list[str])
 
     @classmethod
-    def of(cls, epic: Epic, *, title: bool) -> EpicStatus:
+    def of(cls, ledger: Ledger, epic: Epic, *, title: bool) -> EpicStatus:
         """The summary of an epic, for who has not been told its title yet with it."""
         wave = epic.wave if is_alive(epic.wave) else None
         return cls(
             epic=epic.spec.id,
             title=clip(epic.spec.title, TITLE_TOKENS) if title else "",
-            state=str(epic_state(epic)),
+            state=str(epic_state(ledger, epic)),
             counts=counts(epic),
             wave=wave.number if wave is not None else 0,
-            slots=wave.policy.slots if wave is not None else 0,
+            slots=slots_of(wave) if wave is not None else 0,
             strategy=str(wave.policy.strategy) if wave is not None else "",
+            alerts=[clip(alert, TEXT_TOKENS) for alert in alerts(ledger, epic)[:ALERTS_MAX]],
         )
 
 
@@ -259,6 +266,20 @@ class StatusReply(Reply):
     next: str
 
 
+class SteerReply(Reply):
+    """The epic was steered."""
+
+    epic: str
+    state: str
+    in_flight: list[str] = Field(default_factory=list[str])
+    alerts: list[str] = Field(default_factory=list[str])
+    totals: dict[str, int] = Field(default_factory=dict[str, int])
+    cursor: int
+    spawn: int = 0
+    instruction: str = ""
+    next: str
+
+
 class WaveReply(Reply):
     """A wave was started, or more stories were added to it."""
 
@@ -304,7 +325,7 @@ class CancelReply(Reply):
     next: str
 
 
-Listing = TypeVar("Listing", WaveReply, CancelReply)
+Listing = TypeVar("Listing", WaveReply, CancelReply, SteerReply)
 
 
 def first_page(reply: Listing, entries: Sequence[Entry]) -> Listing:

@@ -119,7 +119,7 @@ class Member:
 
     async def _claim(self, epic: EpicId) -> bool:
         before = self.agent.claimed
-        offers = self.agent.world.leasing.open_offers(self.agent.world.ledger.epics[epic])
+        offers = self.agent.world.leasing.open_offers(self.agent.world.ledger, self.agent.world.ledger.epics[epic])
         wanted = self.chance.choice(offers).spec.id if offers and self._is(0.2) else None
         try:
             await self._persist(lambda: self.agent.claim(wanted, epic=epic))
@@ -280,7 +280,7 @@ class Crew:
         short: list[EpicId] = []
         for name, epic in self.world.ledger.epics.items():
             if is_team(epic):
-                missing = len(self.world.leasing.open_offers(epic)) - len(self._starting)
+                missing = len(self.world.leasing.open_offers(self.world.ledger, epic)) - len(self._starting)
                 short += [name] * (max(0, missing) + (self.chance.random() < 0.05))
         return short
 

@@ -264,7 +264,7 @@ class World:
 
     async def rest(self) -> None:
         """Wait until nothing moves any more. Raises TimeoutError as `when` does."""
-        await self.when(lambda: all(map(is_at_rest, self.ledger.epics.values())))
+        await self.when(lambda: all(is_at_rest(self.ledger, epic) for epic in self.ledger.epics.values()))
 
     async def settle(self) -> None:
         """Let everybody run who can run now; no time passes."""

@@ -16,7 +16,7 @@ import pytest
 from trio.testing import MockClock
 
 from mcp_server.adapters.agents.runner import ProcessRunner
-from mcp_server.core.model import AttemptId, Process
+from mcp_server.core.model import AttemptId, Process, Usage
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import AgentCall, Ended, Runner
 from mcp_server.testing.fake_runner import FakeRunner, Play
@@ -106,6 +106,10 @@ def nobody(_: Process) -> None:
     """Takes the claim and forgets it."""
 
 
+def ignored(_: Usage) -> None:
+    """Takes what it costs and forgets it."""
+
+
 async def test_an_agent_ends_with_its_exit_code_and_its_last_words(stage: Stage) -> None:
     end = await stage.runner.run_agent(stage.agent(Play(0.2, exit_code=3, tail="\nI give up")), nobody, lambda _: None)
     assert (end.how, end.exit_code) == (Ended.EXITED, 3)
@@ -146,7 +150,7 @@ async def test_a_cancelled_agent_is_gone_when_the_call_returns(stage: Stage) -> 
             claims.append(process)
             group.cancel_scope.cancel()
 
-        group.start_soon(stage.runner.run_agent, stage.agent(Play(100.0)), claimed, lambda _: None)
+        group.start_soon(stage.runner.run_agent, stage.agent(Play(100.0)), claimed, ignored)
     assert not stage.alive(claims[0])
 
 

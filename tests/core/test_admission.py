@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mcp_server.core.model import AttemptId, Cause, Strategy
+from mcp_server.core.policy import backoff_s, jitter
 from mcp_server.core.wanted import Collect, Integrate, RunAttempt, next_wake_s, wanted
 from tests.core.build import IN_STATE, Life, story
 
@@ -144,17 +145,18 @@ def test_the_most_urgent_story_of_all_epics_goes_first() -> None:
 
 def test_after_a_fault_a_story_waits_longer_each_time_and_the_alarm_is_set_for_it() -> None:
     life = Life(story("a"))
-    life.start(attempts=4)
+    life.start(attempts=1, breaker_faults=0)
     waits: list[float] = []
     for _ in range(3):
-        life.fail("a", Cause.FAULT)
+        life.fail("a", Cause.SPAWN)
         wake_s = next_wake_s(life.ledger)
         assert wake_s is not None
         waits.append(wake_s - life.now_s)
         assert life.agents() == []
         life.tick_to_wake()
         assert life.agents() == ["a"]
-    assert waits == [2.0, 4.0, 8.0]
+    assert waits == [backoff_s(n, share=jitter(0, "a", n)) for n in (1, 2, 3)]
+    assert [most / 2 <= wait_s <= most for wait_s, most in zip(waits, (2.0, 4.0, 8.0), strict=True)] == [True] * 3
 
 
 def test_a_story_that_backs_off_does_not_stand_in_anothers_way() -> None:
@@ -172,7 +174,7 @@ def test_a_failure_of_the_agent_itself_needs_no_backoff() -> None:
 
 
 def test_no_alarm_is_set_while_only_facts_can_change_something() -> None:
-    waits = {"queued": 2.0, "leased": 60.0, "repairing": 60.0}
+    waits = {"queued": backoff_s(1, share=jitter(0, "a", 1)), "leased": 60.0, "repairing": 60.0}
     for state, made in IN_STATE.items():
         assert next_wake_s(made().ledger) == waits.get(state), state
 
@@ -183,9 +185,10 @@ def test_the_alarm_is_set_for_the_first_of_several_moments() -> None:
     life.fail("s0", Cause.FAULT)
     life.tick(1.0)
     life.fail("s1", Cause.FAULT)
-    assert next_wake_s(life.ledger) == 2.0
+    first_s, second_s = (backoff_s(1, share=jitter(0, name, 1)) for name in ("s0", "s1"))
+    assert next_wake_s(life.ledger) == min(first_s, 1.0 + second_s)
     life.tick_to_wake()
-    assert (life.agents(), next_wake_s(life.ledger)) == (["s0"], 3.0)
+    assert (life.agents(), next_wake_s(life.ledger)) == (["s0"], 1.0 + second_s)
 
 
 def test_a_tick_before_the_time_changes_nothing() -> None:
@@ -193,8 +196,9 @@ def test_a_tick_before_the_time_changes_nothing() -> None:
     life.start()
     life.fail("a", Cause.FAULT)
     recorded = len(life.log)
-    life.tick(1.0)
-    assert (life.agents(), len(life.log), next_wake_s(life.ledger)) == ([], recorded, 2.0)
+    life.tick(0.5)
+    assert (life.agents(), len(life.log)) == ([], recorded)
+    assert next_wake_s(life.ledger) == backoff_s(1, share=jitter(0, "a", 1))
 
 
 # --- jobs ------------------------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def _holds_after_each_step(before: Ledger, after: Ledger) -> None:
     assert wake_s is None or wake_s > after.as_of_s
     for epic in after.epics.values():
         busy = is_alive(epic.wave) or any(job.attempt.epic == epic.spec.id for job in wanted(after))
-        assert not (busy and is_at_rest(epic))
+        assert not (busy and is_at_rest(after, epic))
         for s in epic.stories.values():
             silent = s.state is StoryState.RUNNING or (s.state is StoryState.MERGED and s.merged_as is not None)
             of_holder = s.state is StoryState.RUNNING and s.lease is not None
@@ -222,13 +222,19 @@ def test_the_codec_knows_every_kind_of_event() -> None:
             "AttemptSucceeded",
             "BranchMerged",
             "EpicCancelled",
+            "EpicPaused",
             "EpicPlanned",
+            "EpicResumed",
             "LeaseEnded",
             "LeaseRenewed",
             "MergeProven",
             "MergeRefused",
             "StoryCancelled",
+            "StoryRetried",
+            "StorySkipped",
             "Ticked",
+            "UsageReported",
+            "WaveDrained",
             "WaveInterrupted",
             "WaveStarted",
             "WaveWidened",

@@ -49,7 +49,11 @@ def test_a_question_parks_its_story_and_frees_its_slot_and_files() -> None:
     assert [shown_state(life.epic, life.of(n)) for n in "ab"] == ["blocked", "blocked"]
     assert _why(life, "b").startswith("Blocked by a (asks a question).")
     life.merge("c")
-    assert (life.wave.state, epic_state(life.epic), ready(life.epic)) == (WaveState.FINISHED, "blocked", [])
+    assert (life.wave.state, epic_state(life.ledger, life.epic), ready(life.epic)) == (
+        WaveState.FINISHED,
+        "blocked",
+        [],
+    )
 
 
 def test_a_plain_start_does_not_ask_again() -> None:

@@ -78,4 +78,4 @@ def test_planning_again_leaves_other_epics_alone() -> None:
     before = life.ledger.epics["f"]
     life.plan(story("a"), story("b"))
     assert life.ledger.epics["f"] == before
-    assert epic_state(life.epic) == "planned"
+    assert epic_state(life.ledger, life.epic) == "planned"

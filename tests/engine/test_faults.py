@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from mcp_server.core.model import AttemptId, Cause
-from mcp_server.core.policy import MERGE_TRIES
+from mcp_server.core.policy import MERGE_TRIES, backoff_s, jitter
 from mcp_server.engine.jobs import LOOKS
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.testing.world import a_world, story
@@ -54,7 +54,7 @@ async def test_an_attempt_is_tried_again_after_a_pause_that_says_why() -> None:
         assert failure is not None
         assert (failure.cause, failure.detail) == (Cause.FAULT, "disk: no space left")
         await world.rest()
-        assert world.runner.spans[0].from_s == pytest.approx(2.0)
+        assert world.runner.spans[0].from_s == pytest.approx(backoff_s(1, share=jitter(0, "a", 1)))
 
 
 async def test_a_world_that_never_recovers_fails_the_story_with_its_reason() -> None:

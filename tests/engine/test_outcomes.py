@@ -40,7 +40,7 @@ def ending(world: World, name: str = "a") -> tuple[str, str]:
         ("elsewhere", Cause.WRONG_BASE, "does not descend from the commit", True),
         ("slow", Cause.TIMEOUT, "ended after 1800 s", False),
         ("hang", Cause.STALL, "600 s without a line of output", True),
-        ("fault", Cause.FAULT, "spawn: no such program", False),
+        ("fault", Cause.SPAWN, "no such program", False),
     ],
 )
 async def test_each_bad_end_has_its_own_cause_and_words_and_its_work_is_saved(

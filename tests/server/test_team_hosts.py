@@ -9,7 +9,7 @@ from mcp import Client
 from mcp.client.context import ClientRequestContext
 from mcp_types import ElicitRequestParams, ElicitResult
 
-from mcp_server.core.model import Epic, EpicSpec
+from mcp_server.core.model import Epic, EpicSpec, Ledger
 from mcp_server.server.app import build
 from mcp_server.server.team import Team, own_worktree, spawn_words
 from mcp_server.server.world import World
@@ -100,9 +100,9 @@ def test_one_that_never_claims_is_not_waited_for_for_ever(monkeypatch: pytest.Mo
     monkeypatch.setattr(type(team.leasing), "open_offers", two_offers)
     team.began("a1")
     epic = Epic(EpicSpec("e", "E"), {})
-    assert team.to_spawn(epic) == 1
+    assert team.to_spawn(Ledger(), epic) == 1
     now_s = 61.0
-    assert team.to_spawn(epic) == 2
+    assert team.to_spawn(Ledger(), epic) == 2
 
 
 async def test_a_lead_is_told_when_git_would_take_the_hosts_worktrees(modern: Lead, scene: Scene) -> None:

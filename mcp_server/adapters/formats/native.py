@@ -17,7 +17,7 @@ from mcp_server.core.argv import split
 from mcp_server.core.draft import DraftStory, EpicDraft, Mention, PlanError
 
 FORMAT = "epicwave-yaml"
-EPIC_KEYS = ("id", "title", "goal", "checks", "agent")
+EPIC_KEYS = ("id", "title", "goal", "checks", "agent", "fallback_agent")
 STORY_KEYS = (
     "id",
     "title",
@@ -74,6 +74,7 @@ class _Reader:
             goal=self._get(told, "goal", self._text) or "",
             checks=self._get(told, "checks", self._commands) or (),
             agent=self._get(told, "agent", self._text),
+            fallback_agent=self._get(told, "fallback_agent", self._text),
             source=source,
             line=identity.line if identity else None,
         )

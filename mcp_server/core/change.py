@@ -1,0 +1,37 @@
+"""How one story, or a whole wave, is changed: the smallest steps that facts and time are made of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mcp_server.core.model import LIVE, SETTLED, Cause, Epic, Story, StoryState, WaveState
+
+
+def put(epic: Epic, story: Story, **changes: Any) -> Epic:
+    """The epic with one story changed."""
+    return replace(epic, stories={**epic.stories, story.spec.id: replace(story, **changes)})
+
+
+def stop(epic: Epic, story: Story, reason: str, cause: Cause = Cause.STOPPED) -> Epic:
+    """The epic with one story told to stop: at once when nothing of it is alive, else through `stopping`."""
+    if story.state in SETTLED or story.state is StoryState.STOPPING:
+        return epic
+    alive = story.state in LIVE or story.state is StoryState.MERGING
+    to = StoryState.STOPPING if alive else StoryState.CANCELLED
+    return put(epic, story, state=to, stop_reason=reason, stop_cause=cause)
+
+
+def drain(epic: Epic, because: str) -> Epic:
+    """The epic with its wave admitting nothing more; a wave that does so already keeps its reason."""
+    if epic.wave is None or epic.wave.state is not WaveState.RUNNING:
+        return epic
+    return replace(epic, wave=replace(epic.wave, state=WaveState.DRAINING, ended_because=because))
+
+
+def halt(epic: Epic, because: str) -> Epic:
+    """The epic with its wave draining and its agents told to stop; what waits in the merge queue is merged."""
+    for story in list(epic.stories.values()):
+        if story.state in LIVE:
+            epic = stop(epic, story, because)
+    return drain(epic, because)
