@@ -35,7 +35,8 @@ _IS = r"[\\\"']{0,3}\s{0,3}[:=]?\s{0,3}[\\\"']{0,3}"
 _EPOCH = re.compile(rf"(?:limit reached\||reset(?:s|_at|s_at|sAt)?{_IS})(\d{{10}}(?:\d{{3}})?)\b", re.IGNORECASE)
 _ISO = re.compile(rf"(?:reset|again|until|retry|resume|available)[^\n]{{0,40}}?({_STAMP})", re.IGNORECASE)
 _LASTS = re.compile(
-    rf"(?:{_COMES_BACK}|retry[-_ ]?delay)[-_\s]{0, 3}(?:in|after|for)?{_IS}({_PART}(?:(?:,|\s|and){{0,4}}{_PART}){{0,5}})",
+    rf"(?:{_COMES_BACK}|retry[-_ ]?delay)[-_\s]{{0,3}}(?:in|after|for)?{_IS}"
+    rf"({_PART}(?:(?:,|\s|and){{0,4}}{_PART}){{0,5}})",
     re.IGNORECASE,
 )
 _SECONDS = re.compile(
