@@ -122,6 +122,11 @@ def test_of_several_moments_the_last_counts() -> None:
     assert reset_at_s("try again in 20s\ntry again in 3m", NOW_S) == NOW_S + 180
 
 
+def test_of_two_kinds_the_more_precise_counts() -> None:
+    assert reset_at_s(f"resets_at: {int(NOW_S) + 6042}, resets 3:40pm (UTC)", NOW_S) == NOW_S + 6042
+    assert reset_at_s("try again at 4:30 PM\nretry-after: 5405", NOW_S, BERLIN) == NOW_S + 5405
+
+
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="the machine's zone cannot be set here")
 def test_a_time_without_a_zone_is_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")

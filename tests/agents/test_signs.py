@@ -186,7 +186,8 @@ def test_an_event_that_names_the_end_of_the_limit_is_believed_before_the_words()
     """As Claude Code 2.1.330 tells it to those who are logged in: to the second, before the words."""
     told = event(type="rate_limit_event", rate_limit_info={"status": "rejected", "resetsAt": NOW_S + 6042})
     words = claude_end("You've hit your limit · resets 3:40pm (UTC)", api_error_status=429)
-    assert verdict("claude", told, words) == Verdict(LIMIT, NOW_S + 6042)
+    same = event(type="assistant", error="rate_limit", message={"content": "You've hit your limit"})
+    assert verdict("claude", told, same, words) == Verdict(LIMIT, NOW_S + 6042)
     allowed = event(type="rate_limit_event", rate_limit_info={"status": "allowed", "resetsAt": NOW_S + 6042})
     assert verdict("claude", allowed, words) == Verdict(LIMIT, NOW_S + 6000)
 
@@ -199,6 +200,27 @@ def test_an_end_of_the_limit_that_cannot_be_is_not_believed() -> None:
 def test_an_error_that_exits_with_0_is_trouble_only_by_its_event() -> None:
     assert verdict("claude", claude_end(REJECTED, api_error_status=429), exit_code=0).trouble is LIMIT
     assert verdict("cursor", "Error: You've hit your usage limit", exit_code=0) == OWN_DOING
+    honest = event(type="result", subtype="error_max_turns", is_error=True)
+    assert verdict("claude", "Warning: rate limit", honest, exit_code=0) == OWN_DOING
+
+
+def test_the_words_of_an_agent_that_is_done_are_no_trouble() -> None:
+    """Its story may be about limits; whatever made it exit with 1 after that, it was not what it says."""
+    done = event(type="result", subtype="success", is_error=False, result="429 is now retried until the usage limit.")
+    assert verdict("claude", done, exit_code=0) == verdict("claude", done, exit_code=1) == OWN_DOING
+
+
+@pytest.mark.parametrize(
+    ("agent", "last", "notice"),
+    [
+        ("claude", claude_end(REJECTED, api_error_status=429), {"type": "system", "subtype": "hook_response"}),
+        ("claude", claude_end(REJECTED, api_error_status=429), {"type": "session_notice"}),
+        ("codex", event(type="error", message=FREE), {"type": "item.completed", "item": {"type": "error"}}),
+        ("gemini", event(type="result", status="error", error={"message": CAPACITY}), {"type": "error"}),
+    ],
+)
+def test_a_notice_after_the_last_words_does_not_take_them_back(agent: str, last: str, notice: dict[str, Any]) -> None:
+    assert verdict(agent, last, event(**notice)).trouble is LIMIT
 
 
 def test_an_agent_that_we_ended_is_in_no_trouble() -> None:
