@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcp_server.adapters.agents.events import READERS
@@ -16,6 +16,7 @@ from mcp_server.adapters.agents.listen import LINE_BYTES, PARTS, Listener
 from mcp_server.adapters.agents.signs import Format, Signs
 from mcp_server.core.model import Cause, Usage
 
+HOUSE = settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 LIMIT = Signs(Format.CLAUDE, ("limit",))
 
 
@@ -147,6 +148,7 @@ STREAM = b"".join(
 )
 
 
+@HOUSE
 @given(st.lists(st.integers(1, len(STREAM) - 1), max_size=30))
 def test_it_makes_no_difference_in_what_pieces_output_comes(cuts: list[int]) -> None:
     """Carriage returns, bytes that are no UTF-8, lines that only look like events, and no newline at the end."""
@@ -191,6 +193,7 @@ _VALUES = st.recursive(
 )
 
 
+@HOUSE
 @given(st.dictionaries(_NAMES, _VALUES, max_size=10), _TYPES, st.sampled_from(list(READERS)))
 def test_no_event_however_odd_raises(event: dict[str, Any], kind: str, format_: Format) -> None:
     ear = Ear(Signs(format_, ("limit",)))

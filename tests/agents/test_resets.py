@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_server.adapters.agents.resets import MAX_WAIT_S, believed, reset_at_s
@@ -165,6 +165,7 @@ _WORDS = st.sampled_from(
 )
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(st.lists(_WORDS | st.text(max_size=5), max_size=12).map("".join))
 def test_no_text_raises_and_no_answer_is_beyond_belief(text: str) -> None:
     moment = reset_at_s(text, NOW_S, BERLIN)

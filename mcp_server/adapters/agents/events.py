@@ -45,9 +45,8 @@ def _claude(event: Event) -> Told:
     kind = event.get("type")
     if kind == "rate_limit_event":
         limit = _under(event, "rate_limit_info")
-        return (
-            Told(resets_at_s=_number(limit.get("resetsAt")) or None) if limit.get("status") == "rejected" else NOTHING
-        )
+        rejected = limit.get("status") == "rejected"
+        return Told(resets_at_s=_number(limit.get("resetsAt")) or None) if rejected else NOTHING
     if kind == "assistant" and not event.get("error"):  # else it is words that the result repeats
         message = _under(event, "message")
         tokens = _claude_tokens(_under(message, "usage"))
@@ -114,9 +113,8 @@ def _opencode(event: Event) -> Told:
     part = _under(event, "part")
     tokens = _under(part, "tokens")
     spent = _sum(tokens, "input", "output", "reasoning") + _sum(_under(tokens, "cache"), "write")
-    return Told(
-        str(part.get("id") or event.get("timestamp") or "step"), Usage(_number(part.get("cost")), spent), goes_on=True
-    )
+    name = str(part.get("id") or event.get("timestamp") or "step")
+    return Told(name, Usage(_number(part.get("cost")), spent), goes_on=True)
 
 
 READERS: Mapping[Format, Callable[[Event], Told]] = {

@@ -75,17 +75,15 @@ def _filled(word: str, values: Mapping[str, str]) -> str:
 _LIMITED = (r"too many requests", r"rate.?limit", r"\b429\b", r"usage limit", r"limit reached", r"hit your .*limit")
 """For agents whose last words are events: there, nothing that a tool printed can be taken for them."""
 _NO_ANSWER = (
-    *(r"\b5\d\d (?:internal|bad gateway|service|gateway|overloaded)", r"internal server error", r"overloaded"),
-    *(
-        r"service unavailable",
-        r"high demand",
-        r"fetch failed",
-        r"socket hang up",
-        r"connection (?:refused|reset|error)",
-    ),
-    *(r"\bE(?:CONN\w+|NOTFOUND|TIMEDOUT|AI_AGAIN)\b", r"unauthori[sz]ed", r"authenticat\w+ (?:error|failed|required)"),
-    *(r"(?:invalid|incorrect) api key", r"api key not valid", r"not logged in", r"credit balance", r"out of credits"),
+    r"\b5\d\d (?:internal|bad gateway|service|gateway|overloaded)",
+    r"internal server error|service unavailable|overloaded|high demand",
+    r"fetch failed|socket hang up|connection (?:refused|reset|error)",
+    r"\b(?:ECONN\w+|ENOTFOUND|ETIMEDOUT|EAI_AGAIN)\b",
+    r"unauthori[sz]ed|authenticat\w+ (?:error|failed|required)|not logged in",
+    r"(?:invalid|incorrect) api key|api key not valid",
+    r"credit balance|out of credits",
 )
+"""What those say whose provider does not answer, does not know them, or wants to be paid first."""
 
 
 def _by_name(*profiles: Profile) -> Mapping[str, Profile]:
