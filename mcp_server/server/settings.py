@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Annotated, Any, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from mcp_server.adapters.agents.profiles import Profile
+from mcp_server.adapters.agents.profiles import Profile, signs_of
 from mcp_server.core import argv
 from mcp_server.core.model import Budget, Policy, Strategy
 from mcp_server.errors import Code, Refused
@@ -55,6 +56,22 @@ def _command(value: object) -> object:
     return words
 
 
+def _patterns(value: object) -> object:
+    """One regular expression, or a list of them."""
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list | tuple) or not all(isinstance(each, str) for each in cast("list[object]", found)):
+        raise ValueError("a pattern is a regular expression, or there is a list of them")
+    for each in cast("list[str]", found):
+        try:
+            blank = re.compile(each).search("") is not None
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"{each!r} is no regular expression ({error})") from error
+        if blank:
+            raise ValueError(f"{each!r} would be found in everything")
+    return tuple(cast("list[str]", found))
+
+
+_Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 _Seconds = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, le=MAX_SECONDS, description=_TIME)]
 _Amount = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, description="US dollars, more than 0, or null")]
 _Tokens = Annotated[int, BeforeValidator(_no_bool), Field(gt=0, description="tokens, more than 0, or null")]
@@ -123,6 +140,15 @@ class AgentSettings(BaseModel):
 
     command: Annotated[_Command, Field(description="a string or a list of words")]
     environment: Annotated[dict[str, str], Field(description="a mapping of names to strings")] = {}
+    rate_limit: Annotated[_Patterns, Field(description="a regular expression, or a list of them")] = ()
+    """What the end of its output says when its provider wants to be left alone for a while."""
+    api_error: Annotated[_Patterns, Field(description="a regular expression, or a list of them")] = ()
+    """What it says when its provider did not answer, or refused it."""
+
+    def profile(self, name: str, path: Path) -> Profile:
+        """The agent of that name, as the file at `path` has it."""
+        signs = signs_of(self.command, self.rate_limit, self.api_error)
+        return Profile(name, self.command, self.environment, note=f"Yours, from {path}.", signs=signs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +236,7 @@ def load_settings(top: Path) -> Settings:
     profiles: dict[str, Profile] = {}
     for name, value in agents.items():
         try:
-            agent = AgentSettings.model_validate(value)
-            profiles[name] = Profile(name, agent.command, agent.environment, note=f"Yours, from {path}.")
+            profiles[name] = AgentSettings.model_validate(value).profile(name, path)
         except ValidationError as error:
             errors += _sentences(error, f"agents.{name}.", AgentSettings)
     if errors:

@@ -7,6 +7,11 @@ The script is the file in `EPICWAVE_SCRIPT`: an object with a list of steps a st
 such lists by attempt number (`"S1": {"1": [...], "2": [...]}`). A step is an object with one key: `write {path, text}`,
 `append {path, text}`, `replace {path, old, new}`, `delete path`, `run [argv]` (a failure ends the agent with its exit
 code), `print text`, `sleep_s seconds`, `commit message` (everything), `exit code`. What has no entry gets the default.
+Any path will do, declared by the story or not.
+
+What is none of an agent's own doing, in words that its profile knows: `rate_limit seconds` (null when it does not say
+for how long) and `api_error text` end it with exit code 1, `crash number` by that signal. `usage {usd, tokens}` reports
+all that it has used so far, as the last line of Claude Code does.
 """
 
 from __future__ import annotations
@@ -160,6 +165,22 @@ def perform(step: dict[str, Any]) -> None:
             commit(value)
         case "exit":
             sys.exit(value)
+        case "usage":
+            used = {"input_tokens": value.get("tokens", 0)}
+            say(json.dumps({"type": "result", "total_cost_usd": value.get("usd", 0), "usage": used}))
+        case _:
+            fail(name, value)
+
+
+def fail(name: str, value: Any) -> None:
+    """End as an agent does that can do nothing for it."""
+    match name:
+        case "rate_limit":
+            sys.exit("scripted: rate limit" + ("" if value is None else f", try again in {value} seconds"))
+        case "api_error":
+            sys.exit(f"scripted: API error: {value}")
+        case "crash":
+            os.kill(os.getpid(), value)
         case _:
             sys.exit(f"There is no step {name!r}.")
 

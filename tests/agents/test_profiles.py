@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from mcp_server.adapters.agents.profiles import BUILT_IN, Profile, available, resolve
+from mcp_server.adapters.agents.signs import Format
 from mcp_server.errors import Code, Refused
 
 NAMES = ["claude", "cursor", "codex", "gemini", "opencode", "scripted"]
@@ -53,6 +55,16 @@ def test_the_users_own_agent_comes_before_a_built_in_one() -> None:
 def test_placeholders_are_filled_in_and_other_braces_left() -> None:
     profile = resolve("tool --at {worktree} --x={story}:{brief} '{\"json\": 1}' {unknown}", {})
     assert argv(profile) == ("tool", "--at", "/w t", "--x=S1:/l/b.md", '{"json": 1}', "{unknown}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_built_in_agents_end_can_be_judged(name: str) -> None:
+    signs = BUILT_IN[name].signs
+    assert signs.format is not Format.PLAIN
+    assert signs.rate_limit
+    assert signs.api_error
+    for pattern in (*signs.rate_limit, *signs.api_error):
+        assert not re.compile(pattern).search("")
 
 
 def test_codex_may_write_the_git_folder_that_lies_outside_the_worktree(empty_path: Path) -> None:

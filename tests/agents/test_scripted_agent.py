@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcp_server.adapters.agents.runner import ProcessRunner
-from mcp_server.core.model import AttemptId
+from mcp_server.core.model import AttemptId, Cause, Usage
 from mcp_server.ports import AgentCall, ProcessEnd
 from mcp_server.testing.scripted_agent import declared
 
@@ -153,6 +154,32 @@ async def test_a_step_that_fails_ends_it(repository: Repository, script: Any, st
     end = await repository.work()
     assert end.exit_code == code
     assert repository.git("rev-list", "--count", "HEAD") == "1"
+
+
+@pytest.mark.parametrize(
+    ("step", "trouble", "in_s"),
+    [
+        ({"rate_limit": 90}, Cause.RATE_LIMIT, 90),
+        ({"rate_limit": None}, Cause.RATE_LIMIT, None),
+        ({"api_error": "overloaded"}, Cause.API_ERROR, None),
+        ({"crash": 9}, Cause.CRASH, None),
+        ({"exit": 1}, None, None),
+    ],
+)
+async def test_trouble_can_be_played_and_is_recognised(
+    repository: Repository, script: Any, step: object, trouble: Cause | None, in_s: float | None
+) -> None:
+    script([{"print": "scripted: rate limit, try again in 5 seconds"}, {"usage": {"usd": 0.25, "tokens": 70}}, step])
+    end = await repository.work("app.py")
+    assert end.trouble is trouble, end.tail
+    assert (end.resumes_at_s and end.resumes_at_s - time.time()) == (in_s and pytest.approx(in_s, abs=20))
+    assert end.usage == Usage(0.25, 70)
+
+
+async def test_a_script_may_write_what_its_story_did_not_declare(repository: Repository, script: Any) -> None:
+    script([{"write": {"path": "other.txt", "text": "x"}}, {"commit": "strayed"}])
+    assert (await repository.work("app.py")).exit_code == 0
+    assert repository.committed() == ["other.txt"]
 
 
 async def test_each_attempt_may_have_its_own_steps_and_others_get_the_default(

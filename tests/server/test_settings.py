@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mcp_server.adapters.agents.profiles import BUILT_IN
+from mcp_server.adapters.agents.signs import Format, Signs
 from mcp_server.core.model import Policy, Strategy
 from mcp_server.errors import Code, Refused
 from mcp_server.server.settings import Settings, load_settings
@@ -88,6 +90,17 @@ agents:
     assert (mine.command, mine.environment) == (("tool", "--at", "{worktree}"), {"A": "b"})
 
 
+def test_an_agent_has_its_own_signs_besides_those_of_its_program(tmp_path: Path) -> None:
+    """One pattern, or a list of them."""
+    settings = load(
+        tmp_path,
+        "agents:\n  mine: {command: my-agent -p, rate_limit: 'no more (today|this week)', api_error: [down, gone]}\n"
+        "  other: {command: codex exec --json -}\n",
+    )
+    assert settings.agents["mine"].signs == Signs(Format.PLAIN, ("no more (today|this week)",), ("down", "gone"))
+    assert settings.agents["other"].signs == BUILT_IN["codex"].signs
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -124,6 +137,11 @@ def test_a_wrong_line_is_named_with_what_is_allowed(tmp_path: Path, line: str, w
         ("agents: {a: 3}", "agents.a is 3; allowed: keys with values"),
         ("agents: {a: {}}", "agents.a.command is missing; allowed: a string or a list of words"),
         ("agents: {a: {command: x, env: {}}}", "agents.a.env is no key; allowed: command, environment"),
+        ("agents: {a: {command: x, rate_limit: '('}}", "agents.a.rate_limit is '(': '(' is no regular expression (mis"),
+        ("agents: {a: {command: x, api_error: [a, '[']}}", "agents.a.api_error is ['a', '[']: '[' is no regular expr"),
+        ("agents: {a: {command: x, api_error: [3]}}", "agents.a.api_error is [3]: a pattern is a regular expression"),
+        ("agents: {a: {command: x, rate_limit: 3}}", "agents.a.rate_limit is 3: a pattern is a regular expression"),
+        ("agents: {a: {command: x, rate_limit: 'a*'}}", "rate_limit is 'a*': 'a*' would be found in everything"),
         ("agents: {a: {command: 'x | y'}}", "agents.a.command is 'x | y': 'x | y' uses the shell's '|'"),
         ("agents: {a: {command: x, environment: {A: 1}}}", "agents.a.environment is 1; allowed: a mapping"),
         ("- epic", "holds ['epic'], not keys with values"),

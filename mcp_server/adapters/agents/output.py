@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from mcp_server.errors import Fault, FaultCause
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
@@ -33,11 +34,15 @@ def tail_of(raw: bytes, lines: int = TAIL_LINES, chars: int = TAIL_CHARS) -> str
 class Output:
     """The log of one process, appended to its file. Stores how much room is left and the last bytes seen.
 
+    `hear` is called with all that comes, whether the log has room for it or not.
     A log that cannot be written (disk full) does not stop the work: what is missing is counted, and the tail says so.
     """
 
-    def __init__(self, path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
+    def __init__(
+        self, path: Path, limit_bytes: int = LOG_LIMIT_BYTES, hear: Callable[[bytes], None] = lambda _: None
+    ) -> None:
         """Open the file for appending. Raises `Fault(disk)`."""
+        self._hear = hear
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
@@ -58,6 +63,7 @@ class Output:
 
     def write(self, chunk: bytes) -> None:
         """Keep what the process printed."""
+        self._hear(chunk)
         self._last += chunk
         if len(self._last) > 2 * TAIL_BYTES:
             del self._last[:-TAIL_BYTES]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from mcp_server.adapters.agents.signs import NO_SIGNS, Format, Signs
 from mcp_server.core import argv as command_line
 from mcp_server.errors import Code, Refused
 
@@ -34,6 +35,8 @@ class Profile:
     """How to get the program."""
     other_names: tuple[str, ...] = ()
     """Names the program has elsewhere, tried when the first is not there."""
+    signs: Signs = NO_SIGNS
+    """By what its end is told to be its provider's doing, and how its events are read."""
 
     def argv(self, *, brief: Path, worktree: Path, git_dir: Path, story: str) -> tuple[str, ...]:
         """The words to run. `git_dir` is the common one, which all worktrees share."""
@@ -69,6 +72,20 @@ def _filled(word: str, values: Mapping[str, str]) -> str:
     return word
 
 
+_LIMITED = (r"too many requests", r"rate.?limit", r"\b429\b", r"usage limit", r"limit reached", r"hit your .*limit")
+"""For agents whose last words are events: there, nothing that a tool printed can be taken for them."""
+_NO_ANSWER = (
+    r"\b5\d\d (?:internal|bad gateway|service|gateway|overloaded)",
+    r"internal server error|service unavailable|overloaded|high demand",
+    r"fetch failed|socket hang up|connection (?:refused|reset|error)",
+    r"\b(?:ECONN\w+|ENOTFOUND|ETIMEDOUT|EAI_AGAIN)\b",
+    r"unauthori[sz]ed|authenticat\w+ (?:error|failed|required)|not logged in",
+    r"(?:invalid|incorrect) api key|api key not valid",
+    r"credit balance|out of credits",
+)
+"""What those say whose provider does not answer, does not know them, or wants to be paid first."""
+
+
 def _by_name(*profiles: Profile) -> Mapping[str, Profile]:
     return MappingProxyType({p.name: p for p in profiles})
 
@@ -83,6 +100,8 @@ BUILT_IN = _by_name(
         note="Edits are accepted and Bash is allowed (acceptEdits alone denies it, and with it git). MCP servers are"
         " left out, so that an agent does not start the epic again from inside. Its flags are those of 2.1.330.",
         install="Install Claude Code ('npm install -g @anthropic-ai/claude-code') and log in once",
+        # Mostly it says the provider's status in its last event; the words are for older versions and for stderr.
+        signs=Signs(Format.CLAUDE, _LIMITED, (r"^API Error\b", r"please run /login", r"failed to auth", *_NO_ANSWER)),
     ),
     Profile(
         "cursor",
@@ -91,15 +110,27 @@ BUILT_IN = _by_name(
         " without asking.",
         install="Install the Cursor CLI (see cursor.com/docs/cli) and log in once",
         other_names=("agent",),
+        signs=Signs(Format.CURSOR, (*_LIMITED, r"requests limit", "resource_exhausted"), _NO_ANSWER),
     ),
     Profile(
         "codex",
-        ("codex", "exec", "--sandbox", "workspace-write", "--add-dir", "{git_dir}", "-"),
+        ("codex", "exec", "--json", "--sandbox", "workspace-write", "--add-dir", "{git_dir}", "-"),
         note="From the documentation only, never run here. The shared git folder is made writable so that it can"
         " commit; several versions on Linux keep a worktree's git folder read-only all the same (openai/codex issue"
         " 23661). If its stories end with uncommitted changes, define an agent of your own with"
         " [codex, exec, --sandbox, danger-full-access, '-'].",
         install="Install the Codex CLI ('npm install -g @openai/codex') and log in once",
+        signs=Signs(
+            Format.CODEX,
+            (*_LIMITED, r"usage_limit_reached", r"spend cap"),
+            (
+                r"stream disconnected",
+                r"unexpected status [1-9]",
+                r"last status: 5",
+                r"could not be refreshed",
+                *_NO_ANSWER,
+            ),
+        ),
     ),
     Profile(
         "gemini",
@@ -110,6 +141,11 @@ BUILT_IN = _by_name(
         note="From the documentation only, never run here. Without --skip-trust a new folder forces the approval mode"
         " back to asking, which nobody could answer.",
         install="Install the Gemini CLI ('npm install -g @google/gemini-cli') and log in once",
+        signs=Signs(
+            Format.GEMINI,
+            (*_LIMITED, r"QuotaError", r"RESOURCE_EXHAUSTED", r"quota (?:exceeded|will reset)", r"exhausted your"),
+            (r"\[API Error\b", r"got status: 5", r"PERMISSION_DENIED", r"set an auth method", *_NO_ANSWER),
+        ),
     ),
     Profile(
         "opencode",
@@ -117,12 +153,14 @@ BUILT_IN = _by_name(
         note="From the documentation only, never run here. --auto approves what its configuration does not deny;"
         " versions before it call that --dangerously-skip-permissions.",
         install="Install opencode ('npm install -g opencode-ai') and log in once",
+        signs=Signs(Format.OPENCODE, _LIMITED, (r"^(?:APIError|ProviderAuthError)\b", *_NO_ANSWER)),
     ),
     Profile(
         "scripted",
         (sys.executable, "-I", str(_SCRIPTED_FILE)),
         note="Ours, for demos and tests: makes a small real change in each file of the story and commits it, or does"
         " what the JSON file in EPICWAVE_SCRIPT says. Run by the tests.",
+        signs=Signs(Format.CLAUDE, (r"^scripted: rate limit",), (r"^scripted: API error",)),
     ),
 )
 
@@ -156,4 +194,11 @@ def resolve(name_or_command: str, custom: Mapping[str, Profile]) -> Profile:
             f"{name!r} is neither an agent profile nor a program on this machine.{meant}",
             f"Choose one of {', '.join(names)}, or give a whole command line.",
         )
-    return Profile(name, words, note="A command line as it was given.")
+    return Profile(name, words, note="A command line as it was given.", signs=signs_of(words))
+
+
+def signs_of(command: Sequence[str], rate_limit: tuple[str, ...] = (), api_error: tuple[str, ...] = ()) -> Signs:
+    """The signs of a program that a built-in agent has too, wherever it lies, and those that the user adds."""
+    program = Path(command[0]).name.removesuffix(".cmd").removesuffix(".exe")
+    known = next((p.signs for p in BUILT_IN.values() if p.command[0] == program), NO_SIGNS)
+    return replace(known, rate_limit=(*rate_limit, *known.rate_limit), api_error=(*api_error, *known.api_error))

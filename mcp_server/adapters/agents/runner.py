@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from mcp_server.adapters.agents import process as supervised
 from mcp_server.adapters.agents import profiles
+from mcp_server.adapters.agents.listen import Listener
 from mcp_server.adapters.agents.output import Output
 from mcp_server.adapters.agents.tree import end_group
 from mcp_server.core.model import CheckRun
@@ -86,16 +88,14 @@ class ProcessRunner:
         return self.log_path(attempt).with_suffix(".brief.md")
 
     async def run_agent(
-        self,
-        call: AgentCall,
-        claimed: Callable[[Process], None],
-        used: Callable[[Usage], None],  # noqa: ARG002
+        self, call: AgentCall, claimed: Callable[[Process], None], used: Callable[[Usage], None]
     ) -> ProcessEnd:
         """See `Runner`. Raises `Fault(spawn)`, and `Fault(disk)` when log or brief cannot be written."""
         profile = _profile(call.profile, self._custom)
         brief = self.brief_path(call.attempt)
         argv = profile.argv(brief=brief, worktree=call.worktree, git_dir=self._git_dir, story=call.attempt.story)
-        with Output(self.log_path(call.attempt)) as output:
+        listener = Listener(profile.signs, used, time.monotonic)
+        with Output(self.log_path(call.attempt), hear=listener.hear) as output:
             _write(brief, call.brief)
             output.note(f"{call.attempt}: {' '.join(argv)}")
             environment = _environment(
@@ -109,7 +109,11 @@ class ProcessRunner:
             limits = supervised.Limits(call.timeout_s, call.stall_s, self._grace_s)
             ending = await supervised.run(command, limits, output, claimed, leashed=self._leashed)
             output.end(_words(ending))
-            return ProcessEnd(ending.how, ending.exit_code, ending.seconds, output.tail())
+            verdict = listener.verdict(ending.exit_code, time.time())
+            seconds, tail = ending.seconds, output.tail()
+            return ProcessEnd(
+                ending.how, ending.exit_code, seconds, tail, verdict.trouble, verdict.resumes_at_s, listener.usage
+            )
 
     async def run_check(self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float) -> CheckRun:
         """See `Runner`. Raises `Fault(disk)` when the folder is not there or the log cannot be written."""

@@ -27,6 +27,9 @@ LEFT = "left.txt"
 """Beside the log: one line for each process that still lived long after its command had ended."""
 
 
+Headers = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True)
 class Say:
     """Words of the model; a turn of words only ends the conversation, or waits for the next message in it."""
@@ -60,6 +63,7 @@ class Fail:
 
     status: int = 400
     kind: str = "invalid_request_error"
+    headers: Headers = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
             if isinstance(said, Meet) and not self._shared.met(said.number, request.working_directory):
                 self._shared.lose(request, f"{said.number} were to meet here, and did not")
             if isinstance(said, Fail):
-                return self._error(said.status, said.kind, "the script wants it so")
+                return self._error(said.status, said.kind, "the script wants it so", said.headers)
         return self._message(body, request, [said for said in turn if isinstance(said, Say | Use)])
 
     def _turn(self, request: Request) -> Turn:
@@ -165,14 +169,16 @@ class _Handler(BaseHTTPRequestHandler):
                 return True
         return False
 
-    def _error(self, status: int, kind: str, message: str) -> None:
-        self._json(status, {"type": "error", "error": {"type": kind, "message": message}})
+    def _error(self, status: int, kind: str, message: str, headers: Headers = ()) -> None:
+        self._json(status, {"type": "error", "error": {"type": kind, "message": message}}, headers)
 
-    def _json(self, status: int, answer: Json) -> None:
-        self._reply(status, "application/json", json.dumps(answer).encode())
+    def _json(self, status: int, answer: Json, headers: Headers = ()) -> None:
+        self._reply(status, "application/json", json.dumps(answer).encode(), headers)
 
-    def _reply(self, status: int, kind: str, content: bytes) -> None:
+    def _reply(self, status: int, kind: str, content: bytes, headers: Headers = ()) -> None:
         self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(content)))
         self.end_headers()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.journeys.claude import parts, troubled
-from tests.journeys.claude.fake_api import Say, Script, Turn, Use
+from tests.journeys.claude.fake_api import Fail, Say, Script, Turn, Use
 from tests.journeys.claude.play import acted, played
 from tests.journeys.claude.request import Request, found
 
 TOOLS = "mcp__epicwave__"
 ENOUGH_TURNS = 60
+LIMIT_S = 7200
 
 
 def greeter(request: Request) -> Turn:
@@ -54,8 +57,26 @@ def worker(request: Request) -> Turn:
     return turns[request.turn] if request.turn < len(turns) else [Say(f"{story} is done.")]
 
 
+def limited(_: Request) -> Turn:
+    """The limit of a subscription is reached, and is over in two hours: in the headers as the API has them."""
+    reset = str(int(time.time()) + LIMIT_S)
+    names = {"status": "rejected", "reset": reset, "representative-claim": "five_hour", "5h-reset": reset}
+    headers = tuple((f"anthropic-ratelimit-unified-{name}", value) for name, value in names.items())
+    return [Fail(429, "rate_limit_error", (*headers, ("retry-after", str(LIMIT_S)), ("x-should-retry", "false")))]
+
+
+def overloaded(_: Request) -> Turn:
+    """The API has too much to do."""
+    return [Fail(529, "overloaded_error")]
+
+
+def stranger(_: Request) -> Turn:
+    """The API does not know the key."""
+    return [Fail(401, "authentication_error")]
+
+
 BY_NAME: dict[str, Script] = {
-    **{script.__name__: script for script in (greeter, lead, planner, worker)},
+    **{script.__name__: script for script in (greeter, lead, planner, worker, limited, overloaded, stranger)},
     "team": acted(parts.lead, parts.together),
     "background": acted(parts.patient, parts.together),
     "quiet": acted(parts.lead, parts.worker),
