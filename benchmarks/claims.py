@@ -64,7 +64,8 @@ def _configuration(config: Config) -> str:
     git = subprocess.run(["git", "version"], capture_output=True, text=True, check=True).stdout.strip()
     size = "quick" if config.quick else "full"
     python = f"Python {platform.python_version()} on {platform.system()}"
-    return f"seed {config.seed}, {size}, {python}, {git}, {os.cpu_count()} cores"
+    load = f" with a load of {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"seed {config.seed}, {size}, {python}, {git}, {os.cpu_count()} cores{load}"
 
 
 def _table(found: list[Row]) -> Iterator[str]:

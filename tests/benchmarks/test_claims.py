@@ -6,11 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from mcp_server.core.model import Policy
+
+HAS_BREAKER = "breaker_faults" in {field.name for field in fields(Policy)}
 CLAIMS = Path(__file__).parents[2] / "benchmarks" / "claims.py"
 
 pytestmark = [
@@ -67,7 +71,7 @@ def test_a_quick_run_prints_its_configuration_and_rows_with_ratios(quick: Printe
     assert quick.code == 0, quick.text
     assert quick.first.startswith("seed 7, quick, Python ")
     assert "git version" in quick.first
-    assert quick.first.endswith("cores")
+    assert f"{os.cpu_count()} cores" in quick.first
     assert {row.claim for row in quick.rows} == {"2", "5", "6"}
     measured = [row for row in quick.rows if row.ours != "skipped"]
     assert len(measured) == 12 + 4 + 10
@@ -119,6 +123,22 @@ def test_a_story_costs_more_git_than_a_bare_pair_of_worktree_commands() -> None:
     assert measured.code == 0, measured.text
     assert all(ratio > 1 for ratio in measured.ratios(3, "git processes"))
     assert all(row.other.endswith("(2.0 commands)") for row in measured.rows if "git processes" in row.what)
+
+
+@pytest.mark.skipif(not HAS_BREAKER, reason="the policy has no breaker yet")
+def test_the_breaker_saves_attempts_and_holds_work_back() -> None:
+    """Both sides again: fewer attempts are wasted in an outage, and slots stand idle after it."""
+    measured = claims("--quick", "--only", "4")
+    assert measured.code == 0, measured.text
+    assert max(measured.ratios(4, "attempts wasted")) < 0.5
+    assert min(measured.ratios(4, "slot-seconds idle")) > 1
+
+
+@pytest.mark.skipif(HAS_BREAKER, reason="there is a breaker to measure")
+def test_without_a_breaker_nothing_is_made_up() -> None:
+    asked = claims("--quick", "--only", "4")
+    assert (asked.code, asked.rows) == (1, [])
+    assert "claim 4 was not measured: Policy has no field 'breaker_faults'" in asked.text
 
 
 def test_an_unknown_claim_is_refused() -> None:
