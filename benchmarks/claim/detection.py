@@ -121,7 +121,7 @@ def _alive(process: psutil.Process) -> bool:
 
 def rows(config: Config) -> Iterator[Row]:
     """Polite siblings and deaf ones."""
-    left_s, n = (6.5, 1) if config.quick else (20.0, 5)
+    left_s, n = (6.5, 1) if config.quick else (20.0, 4)
     for count in (3,) if config.quick else (3, 7):
         workloads = [Workload(count, left_s, manners) for manners in ("polite", "deaf")]
         with ThreadPoolExecutor(2 * n) as pool:  # these only sleep; ours are measured one after the other

@@ -127,8 +127,8 @@ async def _costs(files: int, stories: int) -> dict[str, Cost]:
 
 def rows(config: Config) -> Iterator[Row]:
     """A small repository and, in a full run, a large one: the checkout of its files costs both the same."""
-    stories = config.of(25, 6)
-    for files in (20,) if config.quick else (20, 3000):
+    stories = config.of(15, 6)
+    for files in (20,) if config.quick else (20, 1000):
         costs = anyio.run(_costs, files, stories)
         plain = costs.pop("plain")
         for name, ours in costs.items():
