@@ -183,6 +183,10 @@ _MAY_SLEEP = (
 """Where real processes are polled, in a thread or a process of its own."""
 
 
+_MAY_GATHER = "benchmarks/claim/plain.py"
+"""The runner that we are measured against."""
+
+
 def core_is_pure(tree: Tree) -> list[str]:
     """core takes values: no clock, no chance, no I/O."""
     return [
@@ -211,6 +215,8 @@ def no_banned_calls(tree: Tree) -> list[str]:
         banned = dict(_BANNED_CALLS)
         if not path.startswith(_MAY_SLEEP):
             banned["time.sleep"] = "Wait for the thing itself, or take a clock"
+        if path == _MAY_GATHER:
+            del banned["asyncio.gather"]
         used = {(name, line) for name, line in _imports(path, module) if name in banned}
         used |= {(ast.unparse(n), n.lineno) for n in ast.walk(module) if isinstance(n, ast.Attribute)}
         findings += [f"{path}:{line}: {name}. {banned[name]}." for name, line in sorted(used) if name in banned]
