@@ -50,7 +50,7 @@ def explore(model: Model) -> Search:
 
     Merges are tried twice: more tries would only repeat the same states.
     """
-    with patch.object(importlib.import_module("mcp_server.core.evolve"), "MERGE_TRIES", 2):
+    with patch.object(importlib.import_module("mcp_server.core.outcomes"), "MERGE_TRIES", 2):
         return _explore(model)
 
 
