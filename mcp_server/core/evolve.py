@@ -32,6 +32,7 @@ from mcp_server.core.model import (
     SETTLED,
     Cause,
     Epic,
+    EpicId,
     Failure,
     Lease,
     Ledger,
@@ -44,6 +45,7 @@ from mcp_server.core.model import (
 )
 from mcp_server.core.policy import MERGE_TRIES, backoff_s
 from mcp_server.core.settle import settle
+from mcp_server.core.stories import Stories, altered
 
 
 def evolve(ledger: Ledger, event: Event) -> Ledger:
@@ -73,27 +75,27 @@ def evolve(ledger: Ledger, event: Event) -> Ledger:
 
 def _stamp(before: Ledger, after: Ledger) -> Ledger:
     """Date every change of state once, here: when, and by which fact."""
-    epics = dict(after.epics)
+    dated: dict[EpicId, Epic] = {}
     for epic_id, epic in after.epics.items():
         known = before.epics.get(epic_id)
         if epic is known:
             continue
-        stories = dict(epic.stories)
-        for story_id, story in epic.stories.items():
-            old = known.stories.get(story_id) if known is not None else None
+        stories = epic.stories
+        for old, story in epic.stories.since(known.stories if known is not None else None):
             if old is None or (old.state, old.attempt) != (story.state, story.attempt):
-                stories[story_id] = replace(story, since_s=after.as_of_s, changed=after.seq)
-        epics[epic_id] = replace(epic, stories=stories)
-    return replace(after, epics=epics)
+                stories = stories.put(altered(story, since_s=after.as_of_s, changed=after.seq))
+        if stories is not epic.stories:
+            dated[epic_id] = replace(epic, stories=stories)
+    return replace(after, epics={**after.epics, **dated}) if dated else after
 
 
 def put(epic: Epic, story: Story, **changes: Any) -> Epic:
     """The epic with one story changed."""
-    return replace(epic, stories={**epic.stories, story.spec.id: replace(story, **changes)})
+    return replace(epic, stories=epic.stories.put(altered(story, **changes)))
 
 
 def _planned(before: Epic | None, event: EpicPlanned) -> Epic:
-    stories: dict[StoryId, Story] = {}
+    stories: list[Story] = []
     for spec in event.spec.stories:
         known = before.stories.get(spec.id) if before is not None else None
         level, rank = event.levels[spec.id], event.ranks[spec.id]
@@ -105,10 +107,10 @@ def _planned(before: Epic | None, event: EpicPlanned) -> Epic:
             story = replace(story, state=StoryState.MERGED)
         elif story.state is StoryState.MERGED and story.merged_as is None and not spec.done:
             story = replace(story, state=StoryState.PENDING)  # the author took the mark back
-        stories[spec.id] = story
+        stories.append(story)
     if before is None:
-        return Epic(spec=event.spec, stories=stories)
-    return replace(before, spec=event.spec, stories=stories)
+        return Epic(spec=event.spec, stories=Stories(stories))
+    return replace(before, spec=event.spec, stories=Stories(stories))
 
 
 def _queue(epic: Epic, members: tuple[StoryId, ...], attempts: int, notes: tuple[tuple[StoryId, str], ...]) -> Epic:

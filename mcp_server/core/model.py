@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from mcp_server.core.stories import Stories
 
 EpicId = str
 StoryId = str
@@ -81,6 +84,10 @@ LIVE = frozenset({StoryState.OFFERED, StoryState.RUNNING, StoryState.STOPPING})
 """States in which a worktree or a process may exist for the attempt."""
 HOLDS_FILES = LIVE | {StoryState.MERGING}
 """States in which no overlapping story may start: the merged tree does not have this one's changes yet."""
+SATISFIES = frozenset({StoryState.MERGED})
+"""States of a story that those which build on it need not wait for."""
+DOOMS = frozenset({StoryState.FAILED, StoryState.CANCELLED, StoryState.PENDING})
+"""States of a story that put what builds on it back out of the queue."""
 SETTLED = frozenset({StoryState.MERGED, StoryState.FAILED, StoryState.CANCELLED})
 
 
@@ -287,7 +294,7 @@ class Epic:
     """One epic's whole state."""
 
     spec: EpicSpec
-    stories: Mapping[StoryId, Story]
+    stories: Stories
     wave: Wave | None = None
     merges: int = 0
     """Merge ranks given out so far."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from mcp_server.core.footprint import overlap
 from mcp_server.core.model import (
     HOLDS_FILES,
     LIVE,
+    SATISFIES,
     SETTLED,
     Epic,
+    EpicId,
     Ledger,
     Story,
     StoryState,
@@ -19,63 +22,59 @@ from mcp_server.core.model import (
     WaveState,
     is_alive,
 )
+from mcp_server.core.stories import altered, urgency
+
+UNDER_WAY = frozenset(StoryState) - SETTLED - {StoryState.PENDING}
+"""States in which a story of a wave has not come to rest yet."""
 
 
 def settle(ledger: Ledger) -> Ledger:
-    """The ledger with everything done that its moment (`as_of_s`) allows."""
-    epics = dict(ledger.epics)
-    for epic_id, epic in ledger.epics.items():
-        if is_alive(epic.wave):
-            epics[epic_id] = _put_back(epic)
-    ledger = _admit(replace(ledger, epics=epics))
-    epics = dict(ledger.epics)
-    for epic_id, epic in ledger.epics.items():
-        if is_alive(epic.wave):
-            epics[epic_id] = _end(epic)
-    return replace(ledger, epics=epics)
+    """The ledger with everything done that its moment (`as_of_s`) allows; the same object when that is nothing."""
+    return _living(_admit(_living(ledger, _put_back)), _end)
+
+
+def _living(ledger: Ledger, settled: Callable[[Epic], Epic]) -> Ledger:
+    """The ledger with each epic settled whose wave is alive."""
+    after = {
+        name: now for name, epic in ledger.epics.items() if is_alive(epic.wave) and (now := settled(epic)) is not epic
+    }
+    return replace(ledger, epics={**ledger.epics, **after}) if after else ledger
 
 
 def dependencies_merged(epic: Epic, story: Story) -> bool:
-    """True when everything the story builds on is on the integration branch."""
-    return all(epic.stories[d].state is StoryState.MERGED for d in story.spec.depends_on)
+    """True when the story need not wait for anything that it builds on."""
+    return all(epic.stories[d].state in SATISFIES for d in story.spec.depends_on)
 
 
 def _put_back(epic: Epic) -> Epic:
     """Queued stories that this wave can no longer run go back to pending; blocked is derived from there."""
-    wave = epic.wave
+    wave, stories = epic.wave, epic.stories
     if wave is None:
         return epic
-    stories = dict(epic.stories)
-    queued = [s for s in stories.values() if s.state is StoryState.QUEUED]
-    changed = bool(queued)
-    while changed:
-        changed = False
-        for story in queued:
-            now = stories[story.spec.id]
-            if now.state is not StoryState.QUEUED:
-                continue
-            doomed = wave.state is WaveState.DRAINING or any(
-                stories[d].state in (StoryState.FAILED, StoryState.CANCELLED, StoryState.PENDING)
-                for d in now.spec.depends_on
-            )
-            if doomed:
-                stories[story.spec.id] = replace(now, state=StoryState.PENDING, not_before_s=0.0)
-                changed = True
-    return replace(epic, stories=stories)
+    draining = wave.state is WaveState.DRAINING
+    while leaving := list(stories.in_state(StoryState.QUEUED) if draining else stories.doomed()):
+        for story in leaving:
+            stories = stories.put(altered(story, state=StoryState.PENDING, not_before_s=0.0))
+    return epic if stories is epic.stories else replace(epic, stories=stories)
 
 
-def candidates(ledger: Ledger) -> Iterator[tuple[Epic, Wave, Story]]:
-    """Queued stories whose time and dependencies have come, most urgent first."""
-    found = [
-        (epic, epic.wave, story)
-        for epic in ledger.epics.values()
-        if epic.wave is not None and epic.wave.state is WaveState.RUNNING
-        for story in epic.stories.values()
-        if story.state is StoryState.QUEUED
-        and story.not_before_s <= ledger.as_of_s
-        and dependencies_merged(epic, story)
-    ]
-    yield from sorted(found, key=lambda c: (-c[2].rank, c[2].level, c[2].spec.id))
+def candidates(ledger: Ledger, waiting: dict[EpicId, int] | None = None) -> Iterator[tuple[Epic, Wave, Story]]:
+    """Queued stories whose time and dependencies have come, most urgent first.
+
+    `waiting` has for each epic the mask of those to look at, which may shrink on the way; all that are ready if None.
+    """
+    left = waiting if waiting is not None else {name: epic.stories.ready for name, epic in ledger.epics.items()}
+    return heapq.merge(*(_line(ledger, name, left) for name in left), key=lambda c: urgency(c[2]))
+
+
+def _line(ledger: Ledger, name: EpicId, left: dict[EpicId, int]) -> Iterator[tuple[Epic, Wave, Story]]:
+    epic = ledger.epics[name]
+    wave = epic.wave
+    while wave is not None and wave.state is WaveState.RUNNING and (mask := left[name]):
+        left[name] = mask & (mask - 1)
+        story = epic.stories.first(mask)
+        if story.not_before_s <= ledger.as_of_s:
+            yield epic, wave, story
 
 
 def occupied(ledger: Ledger, wave: Wave) -> list[tuple[Epic, Story]]:
@@ -88,7 +87,7 @@ def occupied(ledger: Ledger, wave: Wave) -> list[tuple[Epic, Story]]:
     return [
         (e, s)
         for e in ledger.epics.values()
-        for s in e.stories.values()
+        for s in e.stories.in_state(*HOLDS_FILES)
         if s.state in counted or (s.state is StoryState.MERGING and s.lease is not None)
     ]
 
@@ -98,19 +97,28 @@ def clash(ledger: Ledger, wave: Wave, story: Story) -> tuple[Epic, Story, tuple[
     if not wave.policy.conflict_detection or not story.spec.files:
         return None
     for epic in ledger.epics.values():
-        for other in epic.stories.values():
-            if other.state in HOLDS_FILES and (shared := overlap(story.spec.files, other.spec.files)):
+        for other in epic.stories.in_state(*HOLDS_FILES):
+            if shared := overlap(story.spec.files, other.spec.files):
                 return epic, other, shared
     return None
 
 
 def _admit(ledger: Ledger) -> Ledger:
     """Slot and files are taken together or not at all; who cannot have both does not stand in another's way."""
-    for epic, wave, story in list(candidates(ledger)):
-        if len(occupied(ledger, wave)) >= wave.policy.slots or clash(ledger, wave, story) is not None:
+    taken: dict[Strategy, int] = {}
+    waiting = {
+        name: epic.stories.ready
+        for name, epic in ledger.epics.items()
+        if epic.stories.ready and epic.wave is not None and not _is_full(ledger, epic.wave, taken)
+    }
+    for epic, wave, story in candidates(ledger, waiting) if waiting else ():
+        name = epic.spec.id
+        if _is_full(ledger, wave, taken):
+            waiting[name] = 0  # nobody of this wave has a slot
             continue
-        epic_now = ledger.epics[epic.spec.id]
-        admitted = replace(
+        if clash(ledger, wave, story) is not None:
+            continue
+        admitted = altered(
             story,
             state=StoryState.OFFERED,
             attempt=story.attempt + 1,
@@ -121,14 +129,23 @@ def _admit(ledger: Ledger) -> Ledger:
             lease=None,
             repairs=0,
         )
-        epic_now = replace(epic_now, stories={**epic_now.stories, story.spec.id: admitted})
-        ledger = replace(ledger, epics={**ledger.epics, epic.spec.id: epic_now})
+        epic_now = ledger.epics[name]
+        epic_now = replace(epic_now, stories=epic_now.stories.put(admitted))
+        ledger = replace(ledger, epics={**ledger.epics, name: epic_now})
+        taken.clear()
     return ledger
+
+
+def _is_full(ledger: Ledger, wave: Wave, taken: dict[Strategy, int]) -> bool:
+    """True when the wave has no slot left. `taken` keeps what was counted; clear it when a story is admitted."""
+    kind = wave.policy.strategy
+    if kind not in taken:
+        taken[kind] = len(occupied(ledger, wave))
+    return taken[kind] >= wave.policy.slots
 
 
 def _end(epic: Epic) -> Epic:
     wave = epic.wave
-    at_rest = SETTLED | {StoryState.PENDING}
-    if wave is None or any(epic.stories[m].state not in at_rest for m in wave.members if m in epic.stories):
+    if wave is None or any(s.spec.id in wave.members for s in epic.stories.in_state(*UNDER_WAY)):
         return epic
     return replace(epic, wave=replace(wave, state=WaveState.FINISHED))
