@@ -291,9 +291,7 @@ async def submits(config: Config, journal: SqliteJournal) -> list[float]:
                     engine.handle(StartWave(name, "all", policy, "base", named=True, retry=True))
             took.clear()
             await engine.wait_for(
-                lambda ledger: (
-                    len(took) >= config.submits or not any(is_alive(e.wave) for e in ledger.epics.values())
-                ),
+                lambda ledger: len(took) >= config.submits or not any(is_alive(e.wave) for e in ledger.epics.values()),
                 300.0,
             )
             return took[: config.submits]

@@ -70,7 +70,7 @@ def evolve(ledger: Ledger, event: Event) -> Ledger:
         case _:
             epic = _reported(ledger.epics[event.attempt.epic], event)
     after = replace(ledger, epics={**ledger.epics, epic.spec.id: epic}, as_of_s=event.at_s, seq=ledger.seq + 1)
-    return _stamp(ledger, settle(after))
+    return _stamp(ledger, settle(after, epic.spec.id))
 
 
 def _stamp(before: Ledger, after: Ledger) -> Ledger:

@@ -134,7 +134,7 @@ def _check_files(ledger: Ledger, among: list[tuple[Epic, Story]]) -> None:
     looked_at = [(e, s) for e, s in among if s.state in HOLDS_FILES and _is_careful(e, s)]
     if not looked_at:
         return
-    held = [(e, s) for e in ledger.epics.values() for s in e.stories.in_state(*HOLDS_FILES) if _is_careful(e, s)]
+    held = [(e, s) for e in ledger.epics.values() for s in e.stories.holding() if _is_careful(e, s)]
     for (e1, a), (e2, b) in product(looked_at, held):
         if a is b or (a.state not in ACTIVE and b.state not in ACTIVE):
             continue

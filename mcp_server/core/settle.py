@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from mcp_server.core.footprint import overlap
 from mcp_server.core.model import (
-    HOLDS_FILES,
     LIVE,
     SATISFIES,
     SETTLED,
@@ -28,16 +27,20 @@ UNDER_WAY = frozenset(StoryState) - SETTLED - {StoryState.PENDING}
 """States in which a story of a wave has not come to rest yet."""
 
 
-def settle(ledger: Ledger) -> Ledger:
-    """The ledger with everything done that its moment (`as_of_s`) allows; the same object when that is nothing."""
-    return _living(_admit(_living(ledger, _put_back)), _end)
+def settle(ledger: Ledger, *touched: EpicId) -> Ledger:
+    """The ledger with everything done that its moment (`as_of_s`) allows; the same object when that is nothing.
+
+    `touched` are the epics that are not as they were when they were settled last; all when none is named. Stories of
+    any epic may be admitted: slots and files are shared. To leave the queue or to end, an epic needs its own change.
+    """
+    names = touched or tuple(ledger.epics)
+    return _living(_admit(_living(ledger, names, _put_back)), names, _end)
 
 
-def _living(ledger: Ledger, settled: Callable[[Epic], Epic]) -> Ledger:
-    """The ledger with each epic settled whose wave is alive."""
-    after = {
-        name: now for name, epic in ledger.epics.items() if is_alive(epic.wave) and (now := settled(epic)) is not epic
-    }
+def _living(ledger: Ledger, names: tuple[EpicId, ...], settled: Callable[[Epic], Epic]) -> Ledger:
+    """The ledger with each of these epics settled whose wave is alive."""
+    epics = ((name, ledger.epics[name]) for name in names)
+    after = {name: now for name, epic in epics if is_alive(epic.wave) and (now := settled(epic)) is not epic}
     return replace(ledger, epics={**ledger.epics, **after}) if after else ledger
 
 
@@ -87,7 +90,7 @@ def occupied(ledger: Ledger, wave: Wave) -> list[tuple[Epic, Story]]:
     return [
         (e, s)
         for e in ledger.epics.values()
-        for s in e.stories.in_state(*HOLDS_FILES)
+        for s in e.stories.holding()
         if s.state in counted or (s.state is StoryState.MERGING and s.lease is not None)
     ]
 
@@ -97,7 +100,7 @@ def clash(ledger: Ledger, wave: Wave, story: Story) -> tuple[Epic, Story, tuple[
     if not wave.policy.conflict_detection or not story.spec.files:
         return None
     for epic in ledger.epics.values():
-        for other in epic.stories.in_state(*HOLDS_FILES):
+        for other in epic.stories.holding():
             if shared := overlap(story.spec.files, other.spec.files):
                 return epic, other, shared
     return None

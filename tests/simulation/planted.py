@@ -43,7 +43,7 @@ BUGS: dict[str, Bug] = {
     "a merge frees nobody": Bug("stories._moved", "in shape.dependents[place]", "in ()"),
     "what was freed stays ready": Bug("stories._moved", "elif was is StoryState.QUEUED:", "elif False:"),
     "overlap ignored": Bug("settle.clash", "overlap(story.spec.files, other.spec.files)", "()"),
-    "files freed before the merge": Bug("settle.clash", "*HOLDS_FILES", "*LIVE"),
+    "files freed before the merge": Bug("settle.clash", "holding()", "in_state(*LIVE)"),
     "stopping counted as free": Bug("settle.occupied", "else LIVE", "else LIVE - {StoryState.STOPPING}"),
     "merge queue takes no slot in sequence": Bug(
         "settle.occupied",
