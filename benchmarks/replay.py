@@ -114,7 +114,7 @@ class Life:
 
     def __init__(self, config: Config, journal: SqliteJournal) -> None:
         self.config, self.journal = config, journal
-        self.chance = random.Random(config.seed)
+        self.chance = random.Random(config.seed)  # noqa: S311
         self.ledger = Ledger(as_of_s=time.time() - config.records * STEP_S * 2)
         self.unwritten: list[Event] = []
 
@@ -169,7 +169,7 @@ class Life:
         for name, epic in self.ledger.epics.items():
             if is_team(epic):
                 for story in epic.stories.in_state(StoryState.OFFERED, StoryState.RUNNING):
-                    choices.append(partial(self._leased, AttemptId(name, story.spec.id, story.attempt), story))
+                    choices.append(partial(self._leased, AttemptId(name, story.spec.id, story.attempt), story))  # noqa: PERF401
         if choices:
             return self.chance.choice(choices)(at_s)
         assert wake_s is not None, "there is always something to wait for"
@@ -219,7 +219,7 @@ class Instantly:
     """A world that answers at once: worktrees, merges and agents. Stores nothing but chance."""
 
     def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)
+        self.chance = random.Random(seed)  # noqa: S311
 
     @asynccontextmanager
     async def hold(self, attempt: AttemptId, base: str) -> AsyncIterator[Path]:
@@ -228,7 +228,7 @@ class Instantly:
     async def inspect(self, attempt: AttemptId, base: str) -> Done:
         return Done("c0de" * 10, (f"{attempt}.py", base))
 
-    async def rescue(self, attempt: AttemptId) -> None:
+    async def rescue(self, attempt: AttemptId) -> None:  # noqa: ARG002
         return None
 
     async def held(self) -> list[AttemptId]:
@@ -249,10 +249,10 @@ class Instantly:
     async def contains(self, epic: EpicId, sha: str) -> bool:
         return not (epic and sha)
 
-    async def forget(self, attempt: AttemptId) -> None:
+    async def forget(self, attempt: AttemptId) -> None:  # noqa: ARG002
         await anyio.lowlevel.checkpoint()
 
-    async def close(self, epic: EpicId) -> None:
+    async def close(self, epic: EpicId) -> None:  # noqa: ARG002
         await anyio.lowlevel.checkpoint()
 
     async def run_agent(
@@ -268,7 +268,7 @@ class Instantly:
 
 
 async def submits(config: Config, journal: SqliteJournal) -> list[float]:
-    """Seconds of each `Engine.submit` from here on; the waves of sub-agents are ended and all goes on with processes."""
+    """Seconds of each `Engine.submit` from here on; waves of sub-agents end, processes go on."""
     world = Instantly(config.seed)
     ports = Ports(SystemClock(), journal, world, world, world)  # pyright: ignore[reportArgumentType] - no more is asked
     took: list[float] = []
