@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -222,7 +222,7 @@ class Instantly:
         self.chance = random.Random(seed)  # noqa: S311
 
     @asynccontextmanager
-    async def hold(self, attempt: AttemptId, base: str) -> AsyncIterator[Path]:
+    async def hold(self, attempt: AttemptId, base: str) -> AsyncGenerator[Path]:
         yield Path("/nowhere", str(attempt), base)
 
     async def inspect(self, attempt: AttemptId, base: str) -> Done:

@@ -43,7 +43,8 @@ def agrees(stories: Stories, rows: dict[str, Story]) -> None:
     assert list(stories.holding()) == [s for s in found if s.state in HOLDS_FILES]
     queued = [s for s in found if s.state is StoryState.QUEUED]
     ready = [s for s in queued if all(rows[d].state in SATISFIES for d in s.spec.depends_on)]
-    told, mask = [], stories.ready
+    told: list[Story] = []
+    mask = stories.ready
     while mask:
         told.append(stories.first(mask))
         mask &= mask - 1
