@@ -15,7 +15,6 @@ from mcp_server.engine.jobs import forget
 from mcp_server.server.host import Host
 from mcp_server.server.session import Session
 
-
 CAUSES = {
     "rate_limit": Cause.RATE_LIMIT,
     "authentication_failed": Cause.API_ERROR,

@@ -137,8 +137,8 @@ BUGS = [
     Bug(
         "files are free before the merge",
         settle.clash,
-        "HOLDS_FILES",
-        "LIVE",
+        "holding()",
+        "in_state(*LIVE)",
         test_admission.test_a_file_is_free_only_when_its_holder_is_merged,
     ),
     Bug(
