@@ -158,6 +158,18 @@ class BranchMerged:
 
 
 @dataclass(frozen=True, slots=True)
+class MergeFound:
+    """Git has the attempt's work on the integration branch, and the journal did not know: it was lost, or cut short."""
+
+    attempt: AttemptId
+    onto: Sha
+    """Where the merge before it ended; for the first one, where the branch began."""
+    tip: Sha
+    files: tuple[str, ...]
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class MergeRefused:
     """The rebase conflicted, a check was red, or the world failed us."""
 
@@ -213,4 +225,14 @@ Fact = (
 )
 """What jobs and the holders of leases report; each names its attempt, the fence."""
 
-Event = EpicPlanned | WaveStarted | WaveWidened | WaveInterrupted | Fact | EpicCancelled | StoryCancelled | Ticked
+Event = (
+    EpicPlanned
+    | WaveStarted
+    | WaveWidened
+    | WaveInterrupted
+    | Fact
+    | MergeFound
+    | EpicCancelled
+    | StoryCancelled
+    | Ticked
+)

@@ -18,6 +18,7 @@ from mcp_server.core.events import (
     Fact,
     LeaseEnded,
     LeaseRenewed,
+    MergeFound,
     MergeProven,
     MergeRefused,
     StoryCancelled,
@@ -63,6 +64,8 @@ def evolve(ledger: Ledger, event: Event) -> Ledger:
             epic = _epic_cancelled(ledger.epics[event.epic], event)
         case StoryCancelled():
             epic = _story_cancelled(ledger.epics[event.epic], event)
+        case MergeFound():
+            epic = _found(ledger.epics[event.attempt.epic], event)
         case Ticked():
             return _stamp(ledger, settle(replace(ledger, as_of_s=event.at_s, seq=ledger.seq + 1)))
         case _:
@@ -196,6 +199,29 @@ def _epic_cancelled(epic: Epic, event: EpicCancelled) -> Epic:
 
 def _story_cancelled(epic: Epic, event: StoryCancelled) -> Epic:
     return stop(epic, epic.stories[event.story], event.reason)
+
+
+def _found(epic: Epic, event: MergeFound) -> Epic:
+    """Merged, whatever the journal believed; what belonged to an attempt that this one has overtaken is over."""
+    story = epic.stories[event.attempt.story]
+    attempt = max(story.attempt, event.attempt.number)
+    epic = replace(epic, merges=epic.merges + 1, base=epic.base or event.onto)
+    return put(
+        epic,
+        story,
+        state=StoryState.MERGED,
+        attempt=attempt,
+        budget=max(story.budget, attempt),
+        merged_as=event.tip,
+        files_changed=event.files,
+        merge_rank=epic.merges,
+        head=None,
+        process=None,
+        proven=story.proven if story.proven is not None and story.proven.head == event.tip else None,
+        failure=None,
+        stop_reason="",
+        not_before_s=0.0,
+    )
 
 
 def _reported(epic: Epic, event: Fact) -> Epic:

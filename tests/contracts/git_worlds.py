@@ -277,5 +277,5 @@ async def landed(world: World, attempt: AttemptId, base: Sha, *changes: dict[str
     head = await worked(world, attempt, base, *changes)
     landing = await world.merge.rebase(attempt, base, head)
     assert isinstance(landing, Landing), landing
-    assert await world.merge.advance(attempt.epic, landing.onto, landing.head)
+    assert await world.merge.advance(attempt, landing.onto, landing.head)
     return landing

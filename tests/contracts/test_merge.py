@@ -23,7 +23,7 @@ async def begun(world: World) -> None:
 async def test_a_branch_on_the_tip_lands_as_it_is(world: World) -> None:
     head = await worked(world, S1, world.first, {"a.txt": "1\n"})
     assert await world.merge.rebase(S1, world.first, head) == Landing(world.first, head, ("a.txt",))
-    assert await world.merge.advance("e", world.first, head)
+    assert await world.merge.advance(S1, world.first, head)
     assert await world.merge.tip("e") == head == world.sha(TIP)
 
 
@@ -35,7 +35,7 @@ async def test_a_branch_behind_the_tip_is_replayed_onto_it(world: World) -> None
     assert (landing.onto, landing.files) == (onto, ("b.txt", "new.txt"))
     assert world.files(landing.head) == {"a.txt": "1\n", "b.txt": "2\n", "dir/c.txt": "c\n", "new.txt": "3\n"}
     assert world.sha(TIP) == onto, "a rebase moves nothing"
-    assert await world.merge.advance("e", onto, landing.head)
+    assert await world.merge.advance(S2, onto, landing.head)
 
 
 async def test_the_rebase_moves_no_branch_of_the_attempt(world: World) -> None:
@@ -82,7 +82,7 @@ async def test_one_side_deletes_what_the_other_changes_is_a_conflict(world: Worl
 async def test_what_is_merged_already_lands_as_nothing(world: World) -> None:
     """A crash between the merge and the journal: the same branch comes again."""
     head = await worked(world, S1, world.first, {"a.txt": "1\n"})
-    await world.merge.advance("e", world.first, head)
+    await world.merge.advance(S1, world.first, head)
     assert await world.merge.rebase(S1, world.first, head) == Landing(head, head, ())
 
 
@@ -92,7 +92,7 @@ async def test_what_is_merged_already_under_another_sha_lands_as_nothing(world: 
     landing = await world.merge.rebase(S2, world.first, head)
     assert isinstance(landing, Landing)
     assert landing.head != head
-    await world.merge.advance("e", landing.onto, landing.head)
+    await world.merge.advance(S2, landing.onto, landing.head)
     world.restart()
     assert await world.merge.rebase(S2, world.first, head) == Landing(landing.head, landing.head, ())
 
@@ -110,16 +110,16 @@ async def test_the_checkout_is_where_the_rebased_tree_lies(world: World) -> None
 async def test_the_branch_is_not_moved_when_it_is_elsewhere(world: World) -> None:
     head1 = await worked(world, S1, world.first, {"a.txt": "1\n"})
     head2 = await worked(world, S2, world.first, {"b.txt": "2\n"})
-    assert await world.merge.advance("e", world.first, head1)
-    assert not await world.merge.advance("e", world.first, head2)
+    assert await world.merge.advance(S1, world.first, head1)
+    assert not await world.merge.advance(S2, world.first, head2)
     assert world.sha(TIP) == head1
 
 
 async def test_moving_the_branch_twice_is_moving_it_once(world: World) -> None:
     head = await worked(world, S1, world.first, {"a.txt": "1\n"})
-    assert [await world.merge.advance("e", world.first, head) for _ in range(2)] == [True, True]
+    assert [await world.merge.advance(S1, world.first, head) for _ in range(2)] == [True, True]
     further = (await landed(world, S2, head, {"b.txt": "2\n"})).head
-    assert await world.merge.advance("e", world.first, head)
+    assert await world.merge.advance(S1, world.first, head)
     assert world.sha(TIP) == further
 
 
@@ -127,7 +127,7 @@ async def test_the_branch_never_moves_to_what_does_not_descend_from_it(world: Wo
     head1 = (await landed(world, S1, world.first, {"a.txt": "1\n"})).head
     head2 = await worked(world, S2, world.first, {"b.txt": "2\n"})
     with pytest.raises(Fault):
-        await world.merge.advance("e", head1, head2)
+        await world.merge.advance(S2, head1, head2)
     assert world.sha(TIP) == head1
 
 
@@ -135,11 +135,11 @@ async def test_a_branch_that_a_checkout_has_is_not_moved(world: World) -> None:
     head = await worked(world, S1, world.first, {"a.txt": "1\n"})
     world.user_switches_to("epicwave/e")
     with pytest.raises(Fault, match="epicwave/e is checked out in") as caught:
-        await world.merge.advance("e", world.first, head)
+        await world.merge.advance(S1, world.first, head)
     assert caught.value.cause is FaultCause.BRANCH_CHECKED_OUT
     assert world.sha(TIP) == world.first
     world.user_switches_to("main")
-    assert await world.merge.advance("e", world.first, head)
+    assert await world.merge.advance(S1, world.first, head)
 
 
 async def test_contains_knows_what_is_merged(world: World) -> None:
@@ -147,7 +147,7 @@ async def test_contains_knows_what_is_merged(world: World) -> None:
     assert await world.merge.contains("e", world.first)
     assert not await world.merge.contains("e", head)
     assert not await world.merge.contains("e", "0123456789" * 4)
-    await world.merge.advance("e", world.first, head)
+    await world.merge.advance(S1, world.first, head)
     assert await world.merge.contains("e", head)
 
 
@@ -183,7 +183,7 @@ async def test_two_epics_do_not_disturb_each_other(world: World) -> None:
     for attempt, head in ((S1, head_e), (S1._replace(epic="f"), head_f)):
         assert await world.merge.rebase(attempt, world.first, head) == Landing(world.first, head, ("a.txt",))
     assert await world.merge.checkout("e") != await world.merge.checkout("f")
-    assert await world.merge.advance("e", world.first, head_e)
+    assert await world.merge.advance(S1, world.first, head_e)
     assert (await world.merge.tip("e"), await world.merge.tip("f")) == (head_e, world.first)
     await world.merge.close("f")
     assert world.there(await world.merge.checkout("e"))
