@@ -37,7 +37,7 @@ async def found_merges(ledger: Ledger, ports: Ports, now_s: float) -> list[Merge
         if all(story.state is StoryState.MERGED for story in epic.stories.values()):
             continue
         for fact in await _found(ports, name, epic, now_s):
-            if _is_news(epic, fact):
+            if _is_news(epic, fact) and not _finds_itself(epic, fact):
                 await _clear(ports, epic.stories[fact.attempt.story], fact.attempt)
                 facts.append(fact)
     return facts
@@ -54,6 +54,12 @@ async def _found(ports: Ports, name: EpicId, epic: Epic | None, now_s: float) ->
 def _is_news(epic: Epic, fact: MergeFound) -> bool:
     story = epic.stories.get(fact.attempt.story)
     return story is not None and story.state is not StoryState.MERGED
+
+
+def _finds_itself(epic: Epic, fact: MergeFound) -> bool:
+    """The journal has the proof of this very merge: whoever ends the attempt looks for it in git."""
+    proven = epic.stories[fact.attempt.story].proven
+    return proven is not None and proven.head == fact.tip
 
 
 async def _clear(ports: Ports, story: Story, landed: AttemptId) -> None:
