@@ -6,7 +6,7 @@ import pytest
 
 from mcp_server.core.model import AttemptId
 from mcp_server.errors import Fault, FaultCause
-from mcp_server.ports import Conflicted, Landing
+from mcp_server.ports import Conflicted, Landed, Landing
 from tests.contracts.git_worlds import START, World, landed, worked
 
 pytestmark = pytest.mark.anyio
@@ -149,6 +149,85 @@ async def test_contains_knows_what_is_merged(world: World) -> None:
     assert not await world.merge.contains("e", "0123456789" * 4)
     await world.merge.advance(S1, world.first, head)
     assert await world.merge.contains("e", head)
+
+
+NOTE = "refs/epicwave/landed/e/{}/{}"
+
+
+async def test_git_notes_what_has_landed_with_the_merge_and_only_then(world: World) -> None:
+    head1 = await worked(world, S1, world.first, {"a.txt": "1\n"})
+    head2 = await worked(world, S2, world.first, {"b.txt": "2\n"})
+    assert await world.merge.landed("e") == []
+    assert await world.merge.advance(S1, world.first, head1)
+    assert not await world.merge.advance(S2, world.first, head2)
+    assert (world.sha(NOTE.format("S1", 1)), world.sha(NOTE.format("S2", 1))) == (head1, None)
+    assert await world.merge.landed("e") == [Landed(S1, Landing(world.first, head1, ("a.txt",)))]
+
+
+async def test_what_has_landed_is_told_in_the_order_of_the_branch(world: World) -> None:
+    """Also after the branch went on, and after the branches and worktrees of the attempts are gone."""
+    S3_2 = S3._replace(number=2)  # noqa: N806 - a name like the others
+    one = await landed(world, S3_2, world.first, {"a.txt": "3\n"})
+    two = await landed(world, S1, one.head, {"b.txt": "1\n"}, {"new.txt": "1\n"})
+    three = await landed(world, S2, two.head, {"a.txt": "2\n"})
+    for attempt in (S1, S2, S3_2):
+        await world.merge.forget(attempt)
+    world.restart()
+    assert await world.merge.landed("e") == [Landed(S3_2, one), Landed(S1, two), Landed(S2, three)]
+    assert await world.merge.landed("e", ["S1", "S3"]) == [Landed(S2, three)]
+    assert await world.merge.landed("e", ["S1", "S2", "S3"]) == []
+    assert await world.merge.landed("f") == []
+
+
+async def test_the_last_attempt_of_a_story_is_the_one_that_counts(world: World) -> None:
+    """A later one landed too, in another life of the journal."""
+    one = await landed(world, S1, world.first, {"a.txt": "1\n"})
+    S1_10 = S1._replace(number=10)  # noqa: N806 - a name like the others
+    two = await landed(world, S1_10, one.head, {"a.txt": "2\n"})
+    assert [at.attempt for at in await world.merge.landed("e")] == [S1_10]
+    assert (await world.merge.landed("e"))[0].landing.head == two.head
+
+
+async def test_what_is_on_the_branch_already_is_noted_when_it_lands_as_nothing(world: World) -> None:
+    head = await worked(world, S2, world.first, {"b.txt": "2\n"})
+    landing = await landed(world, S1, world.first, {"b.txt": "2\n"}, {"a.txt": "1\n"})
+    nothing = await world.merge.rebase(S2, world.first, head)
+    assert nothing == Landing(landing.head, landing.head, ())
+    assert await world.merge.advance(S2, landing.head, landing.head)
+    assert {at.attempt for at in await world.merge.landed("e")} == {S1, S2}
+    assert world.sha(TIP) == landing.head
+
+
+async def test_a_note_whose_commit_the_branch_does_not_have_counts_for_nothing_and_is_written_anew(
+    world: World,
+) -> None:
+    """The user threw the branch away and began again, with the same numbers."""
+    await landed(world, S1, world.first, {"a.txt": "1\n"})
+    await world.merge.forget(S1)
+    world.moves(TIP, world.first)
+    assert await world.merge.landed("e") == []
+    again = await landed(world, S1, world.first, {"a.txt": "again\n"})
+    assert await world.merge.landed("e") == [Landed(S1, again)]
+    world.moves(TIP, None)
+    assert await world.merge.landed("e") == []
+
+
+async def test_a_note_of_another_life_is_written_anew_where_the_work_is_there_already(world: World) -> None:
+    await landed(world, S1, world.first, {"a.txt": "1\n"})
+    await world.merge.forget(S1)
+    world.moves(TIP, world.first)
+    other = await landed(world, S2, world.first, {"b.txt": "2\n"})
+    assert await world.merge.advance(S1, other.head, other.head)
+    assert world.sha(NOTE.format("S1", 1)) == other.head
+
+
+async def test_a_note_is_no_attempt_and_stays_when_its_attempt_is_forgotten(world: World) -> None:
+    landing = await landed(world, S1, world.first, {"a.txt": "1\n"})
+    await world.merge.forget(S1)
+    await world.merge.close("e")
+    assert await world.worktrees.held() == []
+    assert await world.worktrees.rescue(S1) is None
+    assert world.sha(NOTE.format("S1", 1)) == landing.head
 
 
 async def test_forgetting_removes_the_branch_once_and_for_all(world: World) -> None:
