@@ -13,6 +13,7 @@ from mcp_server.core.events import (
     EpicPlanned,
     EpicResumed,
     Event,
+    MergeFound,
     StoryCancelled,
     StoryRetried,
     StorySkipped,
@@ -37,7 +38,7 @@ from mcp_server.core.model import (
     WaveState,
     is_alive,
 )
-from mcp_server.core.outcomes import kept, reported, stopped_state
+from mcp_server.core.outcomes import found, kept, reported, stopped_state
 from mcp_server.core.settle import settle
 from mcp_server.core.stories import Stories, altered
 
@@ -50,6 +51,8 @@ def evolve(ledger: Ledger, event: Event) -> Ledger:
     match event:
         case EpicPlanned():
             epic = _planned(ledger.epics.get(event.spec.id), event)
+        case MergeFound():
+            epic = found(ledger.epics[event.attempt.epic], event)
         case Ticked():
             return _stamp(ledger, settle(after))
         case EpicResumed():

@@ -33,7 +33,7 @@ async def whole_life(world: RealWorld) -> None:
     late = await worked(world, S1._replace(number=2), world.first, {"b.txt": "2\n"})
     landing = await world.merge.rebase(S1._replace(number=2), world.first, late)
     assert isinstance(landing, Landing)
-    assert await world.merge.advance("e", landing.onto, landing.head)
+    assert await world.merge.advance(S1, landing.onto, landing.head)
     for attempt in await world.worktrees.held():
         await world.merge.forget(attempt)
     await world.merge.close("e")
@@ -82,7 +82,7 @@ async def test_hooks_that_fail_stop_the_agents_commits_and_none_of_our_operation
     assert real.files(SAVED)["a.txt"] == "half\n"
     landing = await real.merge.rebase(S2, real.first, head)
     assert isinstance(landing, Landing)
-    assert await real.merge.advance("e", landing.onto, landing.head)
+    assert await real.merge.advance(S1, landing.onto, landing.head)
     await real.merge.close("e")
 
 
@@ -124,7 +124,7 @@ async def test_the_users_settings_do_not_change_the_outcome(real: RealWorld, set
         real.write(path, "a.txt", "1\n")
         git(path, "commit", "-q", "--no-gpg-sign", "-a", "-m", "third")
         head = git(path, "rev-parse", "HEAD").strip()
-    assert await real.merge.advance("e", real.first, head)
+    assert await real.merge.advance(S1, real.first, head)
     landing = await real.merge.rebase(S2, real.first, done.head)
     assert isinstance(landing, Landing)
     assert real.files(landing.head) == {"a.txt": "1\n", "dir/c.txt": "c\n", "moved é.txt": "b\n"}
@@ -191,7 +191,7 @@ async def test_modes_links_and_renames_survive_the_rescue_and_the_landing(real: 
         work(path)
     await real.start_epic("e")
     other = await worked(real, S2, real.first, {"dir/c.txt": "2\n"})
-    await real.merge.advance("e", real.first, other)
+    await real.merge.advance(S1, real.first, other)
     async with real.worktrees.hold(S1._replace(number=2), real.first) as path:
         work(path)
         head = real.commit(path)
@@ -328,7 +328,7 @@ async def test_what_was_settled_in_a_merge_commit_lands(real: RealWorld) -> None
     assert isinstance(landing, Landing)
     assert (landing.onto, landing.files) == (further, ("a.txt",))
     assert real.files(landing.head) == {"a.txt": "settled\n", "b.txt": "further\n", "dir/c.txt": "c\n"}
-    assert await real.merge.advance("e", further, landing.head)
+    assert await real.merge.advance(S1, further, landing.head)
     assert await real.merge.rebase(S1, real.first, head) == Landing(landing.head, landing.head, ())
 
 
