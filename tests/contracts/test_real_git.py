@@ -338,3 +338,31 @@ async def test_a_branch_of_the_attempts_name_that_somebody_made_is_a_fault(real:
         async with real.worktrees.hold(S1, real.first):
             pytest.fail("git allows no branch below another")
     assert await real.worktrees.held() == []
+
+
+async def test_work_that_the_disk_cannot_take_is_a_fault_and_is_saved_when_it_can(real: RealWorld) -> None:
+    """The file in the way stands for a full disk: the operating system refuses, not git."""
+    path = await real.crashed(S1, real.first)
+    real.write(path, "a.txt", "half\n")
+    in_the_way = real.repository.state_dir / "tmp"
+    in_the_way.parent.mkdir(exist_ok=True)
+    in_the_way.touch()
+    with pytest.raises(Fault, match=r"disk: .* could not be saved"):
+        await real.worktrees.rescue(S1)
+    assert real.there(path)
+    in_the_way.unlink()
+    assert await real.worktrees.rescue(S1) == SAVED
+    assert real.files(SAVED)["a.txt"] == "half\n"
+
+
+async def test_a_worktree_that_the_disk_cannot_take_is_a_fault(real: RealWorld) -> None:
+    """No attempt can begin there; nothing of it is left but what the next look clears away."""
+    folder = real.root / S1.epic
+    folder.parent.mkdir(exist_ok=True)
+    folder.touch()
+    with pytest.raises(Fault, match=r"disk: .* could not be made"):
+        async with real.worktrees.hold(S1, real.first):
+            pass
+    folder.unlink()
+    async with real.worktrees.hold(S1, real.first) as path:
+        assert real.there(path)

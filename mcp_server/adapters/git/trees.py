@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from mcp_server.adapters.git.disk import disk_faults
 from mcp_server.adapters.git.repository import Repository, listed, text_of
 from mcp_server.core.model import Sha
 from mcp_server.errors import Fault, FaultCause
@@ -20,7 +21,8 @@ async def add(repository: Repository, path: Path, what: str, reason: str, expect
     The branch exists already, so that git has no upstream to write into the user's config. Raises `Fault`, also when
     HEAD is not `expected` afterwards.
     """
-    await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
+    with disk_faults(f"{path.parent} could not be made"):
+        await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
     detach = ["--detach"] if what == expected else []
     await repository.git.write("worktree", "add", *detach, "--lock", "--reason", reason, str(path), what)
     head = await repository.resolve("HEAD", at=path)
