@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import shutil
 import subprocess
@@ -182,10 +183,14 @@ def clock_library() -> Path | None:
         return None
     folder = Path(tempfile.gettempdir()) / f"epicwave-fault-clock-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    library, source = folder / f"clock-{os.getpid()}.so", folder / f"clock-{os.getpid()}.c"
-    source.write_text(CLOCK, "utf-8")
-    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source)]
-    return library if subprocess.run(command, check=False, capture_output=True).returncode == 0 else None
+    library = folder / f"{hashlib.sha256(CLOCK.encode()).hexdigest()[:16]}.so"
+    if not library.exists():
+        made = library.with_name(f"{os.getpid()}.so")
+        command = [compiler, "-shared", "-fPIC", "-O1", "-x", "c", "-o", str(made), "-"]
+        if subprocess.run(command, input=CLOCK.encode(), check=False, capture_output=True).returncode:
+            return None
+        made.replace(library)
+    return library
 
 
 @functools.cache

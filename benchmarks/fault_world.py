@@ -47,9 +47,9 @@ class Start:
 class FaultPlace(Place):
     """An epic of 6 to 10 stories in a repository with unfinished work of the user's. `disk` is what may be full."""
 
-    def __init__(self, dice: random.Random, disk: str | None = None) -> None:
+    def __init__(self, dice: random.Random, most_stories: int = 10, disk: str | None = None) -> None:
         self.mounted: Path | None = None
-        self._disk = disk
+        self._disk, self._most_stories = disk, most_stories
         super().__init__(dice)
         if disk == "state":
             self._mount(self.repo / ".git" / "epicwave")
@@ -65,7 +65,7 @@ class FaultPlace(Place):
         if self._disk == "worktrees":
             self._mount(self.folder / "worktrees")
         (self.repo / "README.md").write_text("Faults\n", "utf-8")
-        names = [f"S{n}" for n in range(1, dice.randint(6, 10) + 1)]
+        names = [f"S{n}" for n in range(1, dice.randint(max(3, self._most_stories - 4), self._most_stories) + 1)]
         stories: list[dict[str, Any]] = []
         plan: dict[str, dict[str, list[str]]] = {}
         for place, name in enumerate(names):
