@@ -34,16 +34,10 @@ esac
 exec {git} "$@"
 """
 CALLS = (
-    "rebase",
-    "rebase",
-    "update-ref",
-    "update-ref",
-    "worktree add",
-    "worktree remove",
-    "checkout",
-    "rev-parse HEAD",
+    *("rebase", "checkout", "update-ref", "worktree add", "worktree remove", "rev-parse HEAD"),
+    *("epicwave: merged", "epicwave: merged", "epicwave: done", "epicwave: rescued"),
 )
-"""Commands of a merge and around it; those that move something are chosen more often."""
+"""Words of commands in a merge and around it; the last ones are why refs are moved."""
 CLOCK = r"""
 #define _GNU_SOURCE
 #include <errno.h>
