@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -366,3 +367,23 @@ async def test_a_worktree_that_the_disk_cannot_take_is_a_fault(real: RealWorld) 
     folder.unlink()
     async with real.worktrees.hold(S1, real.first) as path:
         assert real.there(path)
+
+
+@posix
+async def test_a_worktree_whose_removal_was_killed_leaves_no_half_registration(
+    real: RealWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git had removed the gitdir, and the lock before it, when it was killed: it does not list such a half."""
+    path = await real.crashed(S1, real.first)
+    half = real.top / ".git" / "worktrees" / path.name
+    wrapper = tmp_path / "bin" / "git"
+    wrapper.parent.mkdir()
+    git_found = shutil.which("git")
+    kill = f'*" worktree remove "*) rm "{half}/gitdir"; kill -9 $$;;'
+    wrapper.write_text(f'#!/bin/sh\ncase " $* " in {kill} esac\nexec {git_found} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    assert half.exists()
+    await real.worktrees.rescue(S1)
+    assert not half.exists()
+    assert await real.worktrees.held() == []

@@ -36,10 +36,19 @@ async def remove(repository: Repository, path: Path, reason: str) -> None:
     The folder first, outside git's door: deleting a big one takes seconds, and several go side by side.
     """
     await anyio.to_thread.run_sync(_delete, path)
-    if any(tree.path == path for tree in await repository.trees()):
-        await repository.git.write("worktree", "unlock", str(path), ok=(0, 128))  # 128: it was not locked
-        await repository.git.write("worktree", "remove", "--force", str(path))
+    if await _registered(repository, path):
+        try:
+            await repository.git.write("worktree", "unlock", str(path), ok=(0, 128))  # 128: it was not locked
+            await repository.git.write("worktree", "remove", "--force", str(path))
+        except Fault:
+            if await _registered(repository, path):
+                raise
+            # killed on its way: what is left of the registration is swept up below
     await anyio.to_thread.run_sync(_sweep, repository.common_dir, path, reason)
+
+
+async def _registered(repository: Repository, path: Path) -> bool:
+    return any(tree.path == path for tree in await repository.trees())
 
 
 async def clear_locks(git_dir: Path) -> None:
@@ -89,9 +98,12 @@ def _make_writable(top: Path) -> None:
 
 
 def _sweep(common_dir: Path, path: Path, reason: str) -> None:
-    """What `worktree add` leaves when it is killed between its first files; git neither lists nor prunes it."""
+    """What `worktree add` leaves when it is killed between its first files, or `worktree remove` between its last ones.
+
+    Git lists neither. The one is locked for our reason, the other not at all any more; a living worktree has a gitdir.
+    """
     for half in listed(common_dir / "worktrees"):
-        ours = half.name.startswith(path.name) and text_of(half / "locked") == reason
+        ours = half.name.startswith(path.name) and text_of(half / "locked") in {reason, None}
         if ours and not (half / "gitdir").exists():
             shutil.rmtree(half)
     if path.parent.is_dir() and not listed(path.parent):
