@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -337,4 +338,52 @@ async def test_a_branch_of_the_attempts_name_that_somebody_made_is_a_fault(real:
     with pytest.raises(Fault):
         async with real.worktrees.hold(S1, real.first):
             pytest.fail("git allows no branch below another")
+    assert await real.worktrees.held() == []
+
+
+async def test_work_that_the_disk_cannot_take_is_a_fault_and_is_saved_when_it_can(real: RealWorld) -> None:
+    """The file in the way stands for a full disk: the operating system refuses, not git."""
+    path = await real.crashed(S1, real.first)
+    real.write(path, "a.txt", "half\n")
+    in_the_way = real.repository.state_dir / "tmp"
+    in_the_way.parent.mkdir(exist_ok=True)
+    in_the_way.touch()
+    with pytest.raises(Fault, match=r"disk: .* could not be saved"):
+        await real.worktrees.rescue(S1)
+    assert real.there(path)
+    in_the_way.unlink()
+    assert await real.worktrees.rescue(S1) == SAVED
+    assert real.files(SAVED)["a.txt"] == "half\n"
+
+
+async def test_a_worktree_that_the_disk_cannot_take_is_a_fault(real: RealWorld) -> None:
+    """No attempt can begin there; nothing of it is left but what the next look clears away."""
+    folder = real.root / S1.epic
+    folder.parent.mkdir(exist_ok=True)
+    folder.touch()
+    with pytest.raises(Fault, match=r"disk: .* could not be made"):
+        async with real.worktrees.hold(S1, real.first):
+            pass
+    folder.unlink()
+    async with real.worktrees.hold(S1, real.first) as path:
+        assert real.there(path)
+
+
+@posix
+async def test_a_worktree_whose_removal_was_killed_leaves_no_half_registration(
+    real: RealWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git had removed the gitdir, and the lock before it, when it was killed: it does not list such a half."""
+    path = await real.crashed(S1, real.first)
+    half = real.top / ".git" / "worktrees" / path.name
+    wrapper = tmp_path / "bin" / "git"
+    wrapper.parent.mkdir()
+    git_found = shutil.which("git")
+    kill = f'*" worktree remove "*) rm "{half}/gitdir"; kill -9 $$;;'
+    wrapper.write_text(f'#!/bin/sh\ncase " $* " in {kill} esac\nexec {git_found} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    assert half.exists()
+    await real.worktrees.rescue(S1)
+    assert not half.exists()
     assert await real.worktrees.held() == []
