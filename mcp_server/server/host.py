@@ -12,7 +12,7 @@ from typing import cast
 
 import anyio
 import anyio.abc
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from mcp_server.adapters.journal.sqlite import SqliteJournal
 from mcp_server.core.model import Ledger, is_alive, is_team
@@ -148,6 +148,7 @@ class holding:  # noqa: N801 - it is used as a verb: `with holding(...)`
         try:
             self._holder.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
+            _must_be_real(self._lock)
             self._holder.write_text(json.dumps({"pid": os.getpid(), "what": self._name}), "utf-8")
         except Timeout as error:
             raise Refused(
@@ -155,6 +156,10 @@ class holding:  # noqa: N801 - it is used as a verb: `with holding(...)`
                 f"Another process runs this repository's engine ({self._who()}).",
                 "Its progress is in story_status here too. To change anything, use that process, or end it first.",
             ) from error
+        except NotImplementedError as error:
+            self._lock.release()
+            why = f"{self._holder.parent} lies on a file system without locks: two engines could not be kept apart."
+            raise Fault(FaultCause.DISK, f"{why} Work in a clone on a local disk.") from error
         except OSError as error:
             self._lock.release()
             raise Fault(FaultCause.DISK, f"The folder {self._holder.parent} cannot be used: {error}.") from error
@@ -169,3 +174,9 @@ class holding:  # noqa: N801 - it is used as a verb: `with holding(...)`
         except (OSError, ValueError):
             return "it has just started"
         return f"{holder['what']}, process {holder['pid']}"
+
+
+def _must_be_real(lock: object) -> None:
+    """Where the system has no locks for a file, filelock makes do with the file's existence, which outlives a kill."""
+    if isinstance(lock, SoftFileLock):
+        raise NotImplementedError
