@@ -100,9 +100,14 @@ def _check_jobs(ledger: Ledger) -> None:
     assert len(set(integrations)) == len(integrations), "an epic merges one story at a time"
     if any(is_alive(e.wave) and not e.paused for e in ledger.epics.values()):
         stopping = any(epic.stories.any_in(StoryState.STOPPING) for epic in ledger.epics.values())
-        offered = any(claimable(ledger, epic) for epic in ledger.epics.values())
+        offered = any(claimable(ledger, epic) or _waits_for_lead(epic) for epic in ledger.epics.values())
         awaited = jobs or stopping or offered or next_wake_s(ledger) is not None
         assert awaited, "a living wave waits for something that will come"
+
+
+def _waits_for_lead(epic: Epic) -> bool:
+    """True for a paused epic whose offers keep their slots and files from another one until it is resumed."""
+    return bool(epic.paused) and epic.stories.any_in(StoryState.OFFERED)
 
 
 def _check_story(epic: Epic, story: Story) -> None:

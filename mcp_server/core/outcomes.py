@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import Any, assert_never
 
 from mcp_server.core.breakers import profile_of
 from mcp_server.core.change import halt, put, stop
@@ -71,11 +71,11 @@ def _went_on(
     """One step further on the way to be merged."""
     match event:
         case AttemptLeased():
-            return put(epic, story, state=StoryState.RUNNING, lease=event.lease, base=event.base)
+            return _running(epic, story, event, lease=event.lease)
         case AttemptClaimed():
-            return put(epic, story, state=StoryState.RUNNING, process=event.process, base=event.base)
+            return _running(epic, story, event, process=event.process)
         case AttemptSucceeded():
-            epic = replace(epic, merges=epic.merges + 1)
+            epic = _tallied(replace(epic, merges=epic.merges + 1), event.at_s, bad=False)
             return put(
                 epic,
                 story,
@@ -95,6 +95,11 @@ def _went_on(
             return _merged(epic, story, event)
         case _:
             assert_never(event)
+
+
+def _running(epic: Epic, story: Story, event: AttemptClaimed | AttemptLeased, **who: Any) -> Epic:
+    """At work, and dated here already: how long a probe has worked is looked at before all changes are dated."""
+    return put(epic, story, state=StoryState.RUNNING, since_s=event.at_s, base=event.base, **who)
 
 
 def _merged(epic: Epic, story: Story, event: BranchMerged) -> Epic:
@@ -160,7 +165,7 @@ def _failed(ledger: Ledger, epic: Epic, story: Story, event: AttemptFailed | Mer
         if event.cause is not Cause.FAULT and can_repair(epic, story):
             return _repair(epic, story, event, failure)
     else:
-        epic = _tallied(epic, event)
+        epic = _tallied(epic, event.at_s, bad=event.cause in FAULTS or event.cause is Cause.RATE_LIMIT)
     return _ended(epic, story, failure, is_free=_is_free(ledger, epic, story, event), at_s=event.at_s)
 
 
@@ -180,14 +185,13 @@ def _is_free(ledger: Ledger, epic: Epic, story: Story, event: AttemptFailed | Me
     return event.cause in FAULTS and shared and story.faults < epic.wave.policy.fault_tries
 
 
-def _tallied(epic: Epic, event: AttemptFailed) -> Epic:
+def _tallied(epic: Epic, at_s: float, *, bad: bool) -> Epic:
     """Under `adaptive_slots`: how attempts end, and a slot less when too many end badly."""
     wave = epic.wave
     if wave is None or not wave.policy.adaptive_slots:
         return epic
-    bad = event.cause in FAULTS or event.cause is Cause.RATE_LIMIT
     ends = (*wave.ends, bad)[-ENDS_KEPT:]
-    wave = replace(wave, ends=ends, calm_since_s=event.at_s if bad else wave.calm_since_s)
+    wave = replace(wave, ends=ends, calm_since_s=at_s if bad else wave.calm_since_s)
     if bad and too_bad(ends) and wave.fewer < wave.policy.slots - 1:
         wave = replace(wave, fewer=wave.fewer + 1, ends=())
     return replace(epic, wave=wave)
@@ -200,7 +204,8 @@ def _ended(epic: Epic, story: Story, failure: Failure, *, is_free: bool, at_s: f
     merge_faulted = failure.cause is Cause.FAULT and story.state is StoryState.MERGING
     budget = story.budget + is_free
     left = story.attempt < budget and not merge_faulted  # its work is done and saved: not paid for again
-    if left and story.state is not StoryState.STOPPING and story_share(story, policy.budget) >= 1.0:
+    cancelled = story.state is StoryState.STOPPING and story.stop_cause is Cause.STOPPED
+    if left and not cancelled and story_share(story, policy.budget) >= 1.0:
         words = f"{story_words(story, policy.budget)} are used. The attempt ended as {failure.cause}: {failure.detail}"
         failure, left = replace(failure, cause=Cause.BUDGET, detail=words), False
     if story.state is StoryState.STOPPING:

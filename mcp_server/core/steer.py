@@ -25,6 +25,7 @@ from mcp_server.core.events import (
     WaveDrained,
 )
 from mcp_server.core.model import (
+    HOLDS_FILES,
     SETTLED,
     Epic,
     EpicId,
@@ -153,6 +154,13 @@ def _retry(epic: Epic, command: RetryStory, now_s: float) -> StoryRetried:
             Code.TOO_LATE,
             f"Story {command.story!r} is {story.state}: it has not come to an end that could be tried again.",
             "Retry stories that failed, were cancelled or skipped, or that ask a question.",
+        )
+    built_on = [s.spec.id for s in epic.stories.dependents(story) if s.state in HOLDS_FILES]
+    if built_on:
+        raise Refused(
+            Code.TOO_LATE,
+            f"{', '.join(built_on)} went on without story {command.story!r}, which was {story.state}, and is at work.",
+            f"Wait until that has come to its end, or cancel it; then retry {command.story!r}.",
         )
     return StoryRetried(command.epic, command.story, command.note, now_s)
 

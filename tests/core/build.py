@@ -11,10 +11,15 @@ from mcp_server.core.commands import (
     CancelStory,
     ClaimStory,
     Command,
+    DrainWave,
     EndLease,
     HandIn,
+    PauseEpic,
     PlanEpic,
     RenewLease,
+    ResumeEpic,
+    RetryStory,
+    SkipStory,
     StartWave,
     Through,
 )
@@ -32,12 +37,15 @@ from mcp_server.core.events import (
     MergeProven,
     MergeRefused,
     Ticked,
+    UsageReported,
     WaveInterrupted,
 )
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import check
 from mcp_server.core.model import (
     AttemptId,
+    Breaker,
+    Budget,
     Cause,
     CheckRun,
     Epic,
@@ -50,6 +58,7 @@ from mcp_server.core.model import (
     Story,
     StorySpec,
     Strategy,
+    Usage,
     Wave,
     is_team,
 )
@@ -140,6 +149,23 @@ class Life:
         else:
             self.command(CancelStory(*_split(name), reason))
 
+    def pause(self, *, epic: str = EPIC) -> None:
+        self.command(PauseEpic(epic, "lunch"))
+
+    def resume(self, *, epic: str = EPIC) -> None:
+        self.command(ResumeEpic(epic))
+
+    def drain(self, *, epic: str = EPIC) -> None:
+        self.command(DrainWave(epic, "enough for today"))
+
+    def retry(self, *names: str, note: str = "") -> None:
+        for name in names:
+            self.command(RetryStory(*_split(name), note))
+
+    def skip(self, *names: str) -> None:
+        for name in names:
+            self.command(SkipStory(*_split(name), "not worth it"))
+
     # --- what sub-agents ask for
 
     def lease(self, *names: str, holder: str = "agent-7") -> None:
@@ -206,8 +232,21 @@ class Life:
                 self.succeed(name)
             self.report(BranchMerged(self.attempt(name), f"tip-{name}", ("x.py",), self.now_s))
 
-    def fail(self, name: str, cause: Cause = Cause.AGENT_FAILED, *, saved: str | None = None) -> None:
-        self.report(AttemptFailed(self.attempt(name), cause, "it broke.", "last line", saved, self.now_s))
+    def fail(
+        self,
+        name: str,
+        cause: Cause = Cause.AGENT_FAILED,
+        *,
+        saved: str | None = None,
+        resumes_at_s: float | None = None,
+        usd: float = 0.0,
+    ) -> None:
+        attempt, used = self.attempt(name), Usage(usd)
+        self.report(AttemptFailed(attempt, cause, "it broke.", "last line", saved, self.now_s, resumes_at_s, used))
+
+    def use(self, name: str, usd: float = 0.0, tokens: int = 0) -> None:
+        """The running attempt tells what it has cost so far."""
+        self.report(UsageReported(self.attempt(name), Usage(usd, tokens), self.now_s))
 
     def refuse(self, name: str, cause: Cause = Cause.CHECKS, *, saved: str | None = None) -> None:
         self.report(MergeRefused(self.attempt(name), cause, "red.", "last line", saved, self.now_s))
@@ -272,6 +311,9 @@ class Life:
 
     def attempt(self, name: str) -> AttemptId:
         return AttemptId(*_split(name), self.of(name).attempt)
+
+    def breaker(self, name: str = "scripted") -> Breaker:
+        return self.ledger.breakers.get(name, Breaker())
 
     def states(self, epic: str = EPIC) -> dict[str, str]:
         return {i: str(s.state) for i, s in self.ledger.epics[epic].stories.items()}
@@ -346,5 +388,13 @@ IN_STATE: dict[str, Callable[[], Life]] = {
     "repairing": lambda: _made(*_LEASED, lambda life: life.hand_in("a"), lambda life: life.refuse("a")),
     "stopping_leased": lambda: _made(*_LEASED, lambda life: life.cancel("a")),
     "asking": lambda: _made(*_LEASED, lambda life: life.ask("a")),
+    "skipped": lambda: _made(lambda life: life.skip("a")),
+    "paused": lambda: _made(Life.start, lambda life: life.fail("a", Cause.FAULT), Life.pause),
+    "parked": lambda: _made(Life.start, lambda life: life.fail("a", Cause.RATE_LIMIT)),
+    "held": lambda: _made(lambda life: life.start(breaker_faults=1), lambda life: life.fail("a", Cause.SPAWN)),
+    "draining": lambda: _made(Life.start, lambda life: life.claim("a"), Life.drain),
+    "stopping_budget": lambda: _made(
+        lambda life: life.start(budget=Budget(story_usd=1.0)), lambda life: life.claim("a"), lambda life: life.use("a", 1.0)
+    ),
 }
 """For each state, how a life of the one story `a` comes to it."""

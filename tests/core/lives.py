@@ -10,10 +10,15 @@ from mcp_server.core.commands import (
     CancelStory,
     ClaimStory,
     Command,
+    DrainWave,
     EndLease,
     HandIn,
     LeaseCommand,
+    PauseEpic,
     RenewLease,
+    ResumeEpic,
+    RetryStory,
+    SkipStory,
     StartWave,
     Through,
 )
@@ -30,9 +35,10 @@ from mcp_server.core.events import (
     MergeProven,
     MergeRefused,
     Ticked,
+    UsageReported,
     WaveInterrupted,
 )
-from mcp_server.core.leases import attempt_of, offers, renewed_until_s
+from mcp_server.core.leases import attempt_of, claimable, renewed_until_s
 from mcp_server.core.model import (
     LIVE,
     AttemptId,
@@ -45,6 +51,7 @@ from mcp_server.core.model import (
     Proven,
     Story,
     StoryState,
+    Usage,
     is_alive,
     is_team,
 )
@@ -53,10 +60,19 @@ from mcp_server.core.wanted import Collect, Integrate, RunAttempt, next_wake_s, 
 from tests.core.build import SILENT, token_of
 
 PROVEN = Proven("tip", "proven", ())
+PLAIN = frozenset({Cause.AGENT_FAILED, Cause.FAULT})
+"""How attempts may end badly where nothing is said of it."""
+AT_THE_START = (Cause.SPAWN, Cause.FAULT, Cause.RATE_LIMIT)
+ANY = frozenset({*PLAIN, *AT_THE_START, Cause.API_ERROR, Cause.CRASH, Cause.STALL, Cause.TIMEOUT, Cause.NO_COMMITS})
+NAMED_S = 4.0
+"""How long a rate limit lasts that names its end, in seconds."""
 
 
-def reports(ledger: Ledger) -> Iterator[Fact]:
-    """What the jobs that are alive may report, and what those that were told to stop end with."""
+def reports(ledger: Ledger, ends: frozenset[Cause] = PLAIN, usd: float = 0.0) -> Iterator[Fact]:
+    """What the jobs that are alive may report, and what those that were told to stop end with.
+
+    `ends` are the causes with which attempts and merges may end badly; `usd` is what each report of costs adds.
+    """
     at_s = ledger.as_of_s
     for job in sorted(wanted(ledger), key=str):
         attempt = job.attempt
@@ -65,21 +81,32 @@ def reports(ledger: Ledger) -> Iterator[Fact]:
         match job:
             case RunAttempt() if story.state is StoryState.OFFERED:
                 yield AttemptClaimed(attempt, Process(7, 1.5), "base", at_s)
-                yield AttemptFailed(attempt, Cause.FAULT, "no disk.", "", None, at_s)
+                yield from _badly(attempt, ends.intersection(AT_THE_START), at_s)
             case RunAttempt():
                 yield AttemptSucceeded(attempt, "base", "head", ("x",), at_s)
-                yield AttemptFailed(attempt, Cause.AGENT_FAILED, "it broke.", "tail", "refs/saved", at_s)
-                yield AttemptFailed(attempt, Cause.FAULT, "no disk.", "", None, at_s)
+                yield from _badly(attempt, ends - {Cause.SPAWN}, at_s)
+                if usd:
+                    yield UsageReported(attempt, story.using.plus(Usage(usd)), at_s)
             case Integrate():
                 if story.proven is None:
                     yield MergeProven(attempt, PROVEN, ("x",), at_s)
                 else:
                     yield BranchMerged(attempt, "tip", ("x",), at_s)
                 yield MergeRefused(attempt, Cause.CHECKS, "red.", "tail", "refs/saved", at_s, "tip")
-                yield MergeRefused(attempt, Cause.FAULT, "no disk.", "", None, at_s)
+                if Cause.FAULT in ends:
+                    yield MergeRefused(attempt, Cause.FAULT, "no disk.", "", None, at_s)
             case Collect():
                 yield from _collected(epic, story, attempt, at_s)
     yield from _stops(ledger)
+
+
+def _badly(attempt: AttemptId, causes: frozenset[Cause], at_s: float) -> Iterator[Fact]:
+    """Bad ends; a rate limit may name when it is over."""
+    for cause in sorted(causes):
+        saved = None if cause in AT_THE_START else "refs/saved"
+        yield AttemptFailed(attempt, cause, f"{cause}.", "tail", saved, at_s)
+        if cause is Cause.RATE_LIMIT:
+            yield AttemptFailed(attempt, cause, f"{cause}.", "tail", saved, at_s, at_s + NAMED_S)
 
 
 def _collected(epic: Epic, story: Story, attempt: AttemptId, at_s: float) -> Iterator[Fact]:
@@ -112,7 +139,7 @@ def _stops(ledger: Ledger) -> Iterator[Fact]:
 def claims(ledger: Ledger) -> Iterator[LeaseCommand]:
     """What sub-agents may take."""
     for epic in ledger.epics.values():
-        for story in offers(epic):
+        for story in claimable(ledger, epic):
             attempt = attempt_of(epic, story)
             yield ClaimStory(attempt, token_of(attempt), "base", "agent", f"/trees/{attempt}", ours=True)
 
@@ -175,8 +202,12 @@ def commands(
     *,
     throughs: tuple[Through, ...] = ("all",),
     others: Mapping[EpicId, Policy] | None = None,
+    steer: bool = True,
 ) -> Iterator[Command]:
-    """What a lead may ask for, without judging whether it is allowed. `others` are policies of single epics."""
+    """What a lead may ask for, without judging whether it is allowed. `others` are policies of single epics.
+
+    Without `steer` a lead only starts and cancels.
+    """
     for epic in ledger.epics.values():
         name = epic.spec.id
         own = (others or {}).get(name, policy)
@@ -184,8 +215,13 @@ def commands(
             for retry in (False, True):
                 yield StartWave(name, through, own, "base", named=False, retry=retry)
         yield CancelEpic(name, "stop")
+        if steer:
+            yield from (PauseEpic(name, "lunch"), ResumeEpic(name), DrainWave(name, "enough"))
         for story_id, story in epic.stories.items():
             yield CancelStory(name, story_id, "stop")
+            if steer:
+                yield RetryStory(name, story_id)
+                yield SkipStory(name, story_id, "not worth it")
             if question(story):
                 yield StartWave(name, "all", own, "base", named=False, notes=((story_id, "Red."),))
 

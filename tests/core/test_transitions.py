@@ -20,8 +20,9 @@ from mcp_server.core.events import (
     LeaseRenewed,
     MergeProven,
     MergeRefused,
+    UsageReported,
 )
-from mcp_server.core.model import AttemptId, Cause, Lease, Process, Proven, is_alive
+from mcp_server.core.model import AttemptId, Cause, Lease, Process, Proven, Usage, is_alive
 from mcp_server.core.wanted import wanted
 from mcp_server.errors import Code, Refused
 from tests.core.build import IN_STATE, Life, replayed, story
@@ -37,6 +38,9 @@ def _facts(attempt: AttemptId, at_s: float = 1.0) -> dict[str, Fact]:
         "failed": AttemptFailed(attempt, Cause.AGENT_FAILED, "it broke.", "", None, at_s),
         "faulted": AttemptFailed(attempt, Cause.FAULT, "no disk.", "", None, at_s),
         "asked": AttemptFailed(attempt, Cause.QUESTION, "Which colour?", "", None, at_s),
+        "rate_limited": AttemptFailed(attempt, Cause.RATE_LIMIT, "usage limit.", "", None, at_s),
+        "crashed": AttemptFailed(attempt, Cause.CRASH, "signal 11.", "", None, at_s),
+        "used": UsageReported(attempt, Usage(0.1, 10), at_s),
         "stopped": AttemptStopped(attempt, None, at_s),
         "proven": MergeProven(attempt, Proven("tip", "head", ()), ("x.py",), at_s),
         "merged": BranchMerged(attempt, "tip", ("x.py",), at_s),
@@ -70,6 +74,27 @@ BECOMES = {
     ("failed", "offered_team"): "offered",
     ("faulted", "offered_team"): "queued",
     ("asked", "offered_team"): "pending",
+    ("rate_limited", "offered"): "queued",  # its profile is parked
+    ("rate_limited", "running"): "queued",
+    ("rate_limited", "stopping"): "cancelled",
+    ("rate_limited", "stopping_leased"): "cancelled",
+    ("rate_limited", "offered_team"): "offered",  # there claims are gated, not offers
+    ("crashed", "offered"): "queued",
+    ("crashed", "running"): "queued",
+    ("crashed", "stopping"): "cancelled",
+    ("crashed", "stopping_leased"): "cancelled",
+    ("crashed", "offered_team"): "queued",
+    ("used", "running"): "running",
+    **{
+        (fact, "draining"): "pending"
+        for fact in ("failed", "faulted", "asked", "rate_limited", "crashed")
+    },
+    ("succeeded", "draining"): "merging",
+    ("used", "draining"): "running",
+    **{
+        (fact, "stopping_budget"): "failed"  # its own money is spent
+        for fact in ("failed", "faulted", "asked", "rate_limited", "crashed", "stopped")
+    },
     **{
         (fact, before): after
         for before in ("leased", "repairing", "silent", "leased_ended")
@@ -79,6 +104,9 @@ BECOMES = {
             "failed": "offered",
             "faulted": "queued",
             "asked": "pending",
+            "rate_limited": "offered",
+            "crashed": "queued",
+            "used": "running",
         }.items()
         if (fact, before) != ("succeeded", "leased_ended")
     },
@@ -118,8 +146,8 @@ def test_a_fact_about_another_attempt_is_fenced_off(fact: str, before: str, othe
 
 
 CANCELLED = {
-    **dict.fromkeys(("pending", "queued", "asking"), "cancelled"),
-    **dict.fromkeys(("offered", "running"), "stopping"),
+    **dict.fromkeys(("pending", "queued", "asking", "paused", "parked", "held"), "cancelled"),
+    **dict.fromkeys(("offered", "running", "draining"), "stopping"),
     **dict.fromkeys(("offered_team", "leased", "silent", "leased_ended", "repairing"), "stopping"),
 }
 
@@ -140,7 +168,7 @@ def test_a_story_is_cancelled_where_something_is_left_to_cancel(before: str) -> 
 
 EPIC_CANCELLED = {
     **CANCELLED,
-    **dict.fromkeys(("stopping", "stopping_leased", "stopping_merge", "merging", "merging_leased"), "stopping"),
+    **dict.fromkeys(("stopping", "stopping_leased", "stopping_merge", "stopping_budget", "merging", "merging_leased"), "stopping"),
 }
 
 
@@ -160,7 +188,8 @@ def test_an_epic_is_cancelled_where_something_is_left_to_cancel(before: str) -> 
 
 
 INTERRUPTED = {
-    **dict.fromkeys(("queued", "offered", "running"), "pending"),
+    **dict.fromkeys(("queued", "offered", "running", "paused", "parked", "held", "draining"), "pending"),
+    "stopping_budget": "failed",
     **dict.fromkeys(("offered_team", "leased", "leased_ended", "repairing", "silent"), "pending"),
     **dict.fromkeys(("stopping", "stopping_leased", "stopping_merge"), "cancelled"),
 }
