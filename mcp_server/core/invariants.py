@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
-from mcp_server.core.breakers import profile_of
+from mcp_server.core.breakers import CLOSED, profile_of
 from mcp_server.core.footprint import overlap
 from mcp_server.core.leases import attempt_of, claimable
 from mcp_server.core.model import (
@@ -56,6 +56,7 @@ def check_change(before: Ledger, after: Ledger) -> None:
         known = before.epics.get(name)
         if epic is not known:
             stories = _touched(known, epic)
+            _check_steps(after, known, epic)
             touched += [(epic, story) for story in stories]
             for story in stories:
                 sentence = f"{name}: what is derived of its stories agrees with them"
@@ -65,6 +66,20 @@ def check_change(before: Ledger, after: Ledger) -> None:
     _check_files(after, touched)
     _check_breakers(after)
     _check_jobs(after)
+
+
+def _check_steps(ledger: Ledger, before: Epic | None, epic: Epic) -> None:
+    for was, story in epic.stories.since(before.stories if before is not None else None):
+        name = f"{epic.spec.id}/{story.spec.id}"
+        if story.state is StoryState.SKIPPED and was is not None:
+            assert was.state not in HOLDS_FILES, f"{name}: skipped while nothing of it was alive"
+        if story.state is StoryState.OFFERED and (was is None or was.attempt != story.attempt):
+            assert not epic.paused, f"{name}: nothing starts in a paused epic"
+            for profile in () if is_team(epic) else (story.agent, REPOSITORY):
+                breaker = ledger.breakers.get(profile, CLOSED)
+                assert breaker.parked_until_s <= ledger.as_of_s, f"{name}: nothing starts with a parked agent"
+                probes = breaker.until_s <= ledger.as_of_s and breaker.probe == attempt_of(epic, story)
+                assert not breaker.opened or probes, f"{name}: half open, the one probe starts"
 
 
 def _touched(before: Epic | None, epic: Epic) -> list[Story]:

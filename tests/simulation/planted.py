@@ -36,7 +36,7 @@ class Bug:
 
 
 BUGS: dict[str, Bug] = {
-    "slots off by one": Bug("settle._is_full", ">= wave.policy.slots", "> wave.policy.slots"),
+    "slots off by one": Bug("settle._is_full", ">= slots_of(wave)", "> slots_of(wave)"),
     "dependencies ignored": Bug(
         "stories._moved", "if queued & here and not shape.needs[place] & ~satisfied:", "if queued & here:"
     ),
@@ -52,7 +52,7 @@ BUGS: dict[str, Bug] = {
         test_admission.test_one_after_the_other_means_that_the_one_before_is_merged,
     ),
     "attempt not counted": Bug(
-        "settle._admit",
+        "settle._admitted",
         "attempt=story.attempt + 1",
         "attempt=story.attempt",
         test_transitions.test_a_failure_is_kept_for_the_next_attempt_with_cause_tail_and_saved_work,
@@ -78,10 +78,10 @@ BUGS: dict[str, Bug] = {
     "blocked stories stay queued": Bug("settle._put_back", "else stories.doomed()", "else ()"),
     "draining keeps the queue": Bug("settle._put_back", "wave.state is WaveState.DRAINING", "False"),
     "a wave ends while something is alive": Bug("settle._end", "*UNDER_WAY", "StoryState.QUEUED"),
-    "retry beyond the budget": Bug("evolve._failed", "story.attempt < story.budget", "story.attempt <= story.budget"),
-    "cancelled story queued again": Bug("evolve._reported", "StoryState.CANCELLED", "StoryState.QUEUED"),
+    "retry beyond the budget": Bug("outcomes._ended", "story.attempt < budget", "story.attempt <= budget"),
+    "cancelled story queued again": Bug("outcomes.stopped_state", "else StoryState.CANCELLED", "else StoryState.QUEUED"),
     "process kept after success": Bug(
-        "evolve._reported",
+        "outcomes._went_on",
         "process=None,\n                base=event.base,",
         "base=event.base,",
     ),
@@ -93,25 +93,25 @@ BUGS: dict[str, Bug] = {
     "left-over merge in no wave": Bug("evolve._started", "(*event.members, *left_over)", "event.members"),
     "widening forgets its members": Bug("evolve._widened", " | frozenset(event.members)", ""),
     "fail_fast ignores critical": Bug(
-        "evolve._failed",
-        "story.spec.critical and",
+        "outcomes._fail_fast",
+        " and story.spec.critical",
         "",
         lambda: test_waves.test_only_a_critical_story_under_fail_fast_stops_the_wave(critical=False, fail_fast=True),
     ),
     "fail_fast lets siblings run": Bug(
-        "evolve._fail_fast",
-        "epic = stop(epic, sibling, reason)",
+        "change.halt",
+        "epic = stop(epic, story, because)",
         "pass",
         test_waves.test_a_critical_story_that_fails_for_good_stops_its_siblings_and_drains_the_wave,
     ),
     "second failure lost": Bug(
-        "evolve._failed",
-        "StoryState.CANCELLED if left else StoryState.FAILED",
-        "StoryState.CANCELLED",
+        "outcomes._ended",
+        "stopped_state(story) if left else StoryState.FAILED",
+        "stopped_state(story)",
         test_waves.test_two_failures_at_once_are_both_recorded,
     ),
     "merge tried for ever": Bug(
-        "evolve._failed",
+        "outcomes._failed",
         "story.merge_faults + 1 < MERGE_TRIES",
         "True",
         test_waves.test_a_merge_that_the_world_fails_too_often_fails_and_no_agent_is_paid_for_it_again,
@@ -220,32 +220,32 @@ LEASE_BUGS: dict[str, Bug] = {
         test_leases.test_a_report_without_a_lease_never_says_that_work_is_kept,
     ),
     "repairs not counted": Bug(
-        "evolve._repair",
+        "outcomes._repair",
         "repairs=story.repairs + 1",
         "repairs=story.repairs",
         lambda: test_team_waves.test_a_holder_mends_as_often_as_the_policy_says_and_then_the_next_attempt_begins(3),
     ),
     "repair keeps the old deadline": Bug(
-        "evolve._repair",
+        "outcomes._repair",
         "lease=replace(story.lease, until_s=until_s),",
         "",
         test_team_waves.test_to_mend_it_the_holder_has_as_long_as_anew_and_no_limit_of_the_attempt,
     ),
     "repair taken for a merge": Bug(
-        "evolve._repair",
+        "outcomes._repair",
         "head=None,",
         "",
         test_team_waves.test_a_repair_that_is_stopped_holds_up_nobodys_merge,
     ),
     "fault of the world given to the holder": Bug(
-        "evolve._failed",
-        "and event.cause is not Cause.FAULT and",
+        "outcomes._failed",
+        "event.cause is not Cause.FAULT and can_repair",
         "and",
         test_team_waves.test_what_the_world_did_is_not_given_back_to_be_mended,
     ),
     "question costs an attempt": Bug(
-        "evolve._failed",
-        "event.cause is Cause.QUESTION",
+        "outcomes._ended",
+        "failure.cause is Cause.QUESTION",
         "False",
         test_questions.test_a_question_in_the_last_attempt_of_a_critical_story_fails_nothing,
     ),
@@ -264,19 +264,19 @@ LEASE_BUGS: dict[str, Bug] = {
         ),
     ),
     "renewal forgotten": Bug(
-        "evolve._lease_after",
+        "outcomes._lease_after",
         "until_s=event.until_s, ",
         "",
         test_leases.test_each_report_makes_it_last_anew_up_to_the_limit_of_the_attempt,
     ),
     "next attempt begins with repairs used up": Bug(
-        "settle._admit",
+        "settle._admitted",
         "repairs=0,",
         "",
         test_team_waves.test_the_next_attempt_may_be_repaired_as_often_again,
     ),
     "next attempt begins with the old lease": Bug(
-        "settle._admit",
+        "settle._admitted",
         "lease=None,",
         "",
         test_team_waves.test_a_story_may_go_on_under_another_strategy,

@@ -14,7 +14,7 @@ from mcp_server.core.commands import CancelEpic, CancelStory, Command, RetryStor
 from mcp_server.core.decide import accept, decide
 from mcp_server.core.events import AttemptFailed, Event, Fact, StoryRetried, WaveStarted, WaveWidened
 from mcp_server.core.evolve import evolve
-from mcp_server.core.invariants import check
+from mcp_server.core.invariants import check, check_change
 from mcp_server.core.model import (
     HOLDS_FILES,
     LIVE,
@@ -153,7 +153,7 @@ def _may_say(model: Model, ledger: Ledger, command: Command) -> bool:
 def _reports(model: Model, ledger: Ledger) -> Iterator[Fact]:
     """Rate limits and faults end, or attempts that cost nothing would be counted for ever."""
     for fact in reports(ledger, model.ends, model.usd):
-        free = isinstance(fact, AttemptFailed) and fact.cause in FAULTS | {Cause.RATE_LIMIT}
+        free = isinstance(fact, AttemptFailed) and fact.cause in model.ends & (FAULTS | {Cause.RATE_LIMIT})
         if not (free and fact.attempt.number >= model.most_attempts):
             yield fact
 
@@ -169,6 +169,7 @@ def _after(ledger: Ledger, events: list[Event], found: Search) -> Ledger:
     for event in events:
         after = evolve(ledger, event)
         check(after)
+        check_change(ledger, after)
         found.steps += 1
         for name, epic in after.epics.items():
             for story_id, story in epic.stories.items():

@@ -6,29 +6,36 @@ from dataclasses import replace
 
 import pytest
 
-from mcp_server.core.model import StorySpec
+from mcp_server.core.commands import DrainWave, PauseEpic, ResumeEpic, RetryStory, SkipStory
+from mcp_server.core.model import Budget, Cause, StorySpec
 from mcp_server.errors import Refused
 from tests.core.build import PARALLEL, TEAM, Life, story
 from tests.simulation.planted import BUGS, LEASE_BUGS, planted
+from tests.simulation.planted_policies import POLICY_BUGS
 from tests.simulation.small_model import Model, Search, explore
+
+
+PROCESSES = replace(PARALLEL, breaker_faults=0, fault_tries=1)
+WITH_BREAKER = {"breaker_faults": 2, "cooldown_s": 2.0, "cooldown_cap_s": 4.0, "probe_s": 2.0}
+"""Two faults in a row open it for 2 s, then for 4; a probe that has worked for 2 s closes it."""
 
 
 def _one_epic(*, attempts: int, most_attempts: int, slots: int = 2) -> Model:
     """`b` waits for `a`; `c` is critical and shares a file with `a`."""
     life = Life(story("a", files="x"), story("b", "a"), story("c", files="x", critical=True))
-    return Model(life.ledger, replace(PARALLEL, attempts=attempts, slots=slots), frozenset("c"), most_attempts)
+    return Model(life.ledger, replace(PROCESSES, attempts=attempts, slots=slots), frozenset("c"), most_attempts)
 
 
 def _two_epics() -> Model:
     """`y` of epic `f` needs the file of `a`, and all three share one slot."""
     life = Life(story("a", files="x"), story("b", "a"))
     life.plan(story("y", files="x", critical=True), epic="f")
-    return Model(life.ledger, replace(PARALLEL, slots=1), frozenset(), most_attempts=2)
+    return Model(life.ledger, replace(PROCESSES, slots=1), frozenset(), most_attempts=2)
 
 
 def _team(*specs: StorySpec, attempts: int, most_attempts: int, limit_s: float = 5.0) -> Model:
     """Leases of 3 s that can be made to last for `limit_s`, one repair, two slots."""
-    policy = replace(TEAM, attempts=attempts, lease_s=3.0, attempt_timeout_s=limit_s)
+    policy = replace(TEAM, breaker_faults=0, attempts=attempts, lease_s=3.0, attempt_timeout_s=limit_s)
     cancels = frozenset("a") if len(specs) == len("ab") else frozenset[str]()
     return Model(Life(*specs).ledger, policy, cancels, most_attempts)
 
@@ -42,8 +49,56 @@ def _team_beside_processes() -> Model:
     """Sub-agents do `a` and `b` in one slot; `y` of epic `f` needs the file of `a` and counts two slots."""
     life = Life(story("a", files="x"), story("b"))
     life.plan(story("y", files="x"), epic="f")
-    policy = replace(TEAM, attempts=1, slots=1, lease_s=3.0, attempt_timeout_s=3.0)
-    return Model(life.ledger, policy, frozenset(), 1, {"f": replace(PARALLEL, attempts=1)})
+    policy = replace(TEAM, breaker_faults=0, attempts=1, slots=1, lease_s=3.0, attempt_timeout_s=3.0)
+    return Model(life.ledger, policy, frozenset(), 1, {"f": replace(PROCESSES, attempts=1)})
+
+
+def _three() -> Life:
+    """As in `_one_epic`."""
+    return Life(story("a", files="x"), story("b", "a"), story("c", files="x", critical=True))
+
+
+def _breaker() -> Model:
+    """Two tries, two slots, a shared file; crashes open the breaker, rate limits park; a lead cancels and pauses."""
+    policy = replace(PROCESSES, attempts=2, **WITH_BREAKER)
+    ends = frozenset({Cause.AGENT_FAILED, Cause.CRASH, Cause.RATE_LIMIT})
+    return Model(
+        _three().ledger, policy, frozenset("c"), 2, ends=ends, steers=(PauseEpic, ResumeEpic), crashes=False
+    )
+
+
+def _fallback() -> Model:
+    """Two profiles, each with its breaker and its parking."""
+    policy = replace(PROCESSES, attempts=1, fallback="second", **{**WITH_BREAKER, "breaker_faults": 1})
+    ends = frozenset({Cause.API_ERROR, Cause.RATE_LIMIT})
+    return Model(Life(story("a"), story("b")).ledger, policy, frozenset(), 2, ends=ends, crashes=False)
+
+
+def _team_breaker() -> Model:
+    """Leases of 2 s; one that is lost opens the breaker."""
+    policy = replace(TEAM, attempts=1, lease_s=2.0, attempt_timeout_s=2.0, fault_tries=1, repairs=0)
+    policy = replace(policy, **{**WITH_BREAKER, "breaker_faults": 1})
+    return Model(Life(story("a"), story("b")).ledger, policy, frozenset(), 2, ends=frozenset(), crashes=False)
+
+
+def _budget() -> Model:
+    """Each report adds a dollar; a story may cost two, the epic four."""
+    policy = replace(PROCESSES, attempts=2, budget=Budget(story_usd=2.0, epic_usd=4.0))
+    ends = frozenset({Cause.AGENT_FAILED})
+    return Model(_three().ledger, policy, frozenset(), 2, ends=ends, usd=1.0, crashes=False)
+
+
+def _steered() -> Model:
+    """A lead drains, and retries, skips and cancels the story that another one builds on."""
+    policy, ends = replace(PROCESSES, attempts=1), frozenset({Cause.AGENT_FAILED})
+    steers = (DrainWave, SkipStory, RetryStory)
+    return Model(_three().ledger, policy, frozenset("a"), 2, ends=ends, steers=steers, crashes=False)
+
+
+def _search_policies() -> None:
+    """The same, of breakers, parking, budgets and what a lead says on the way; the quick ones first."""
+    for model in (_fallback(), _budget(), _steered(), _breaker()):
+        explore(model)
 
 
 def _search_processes() -> None:
@@ -64,9 +119,12 @@ def _tell(name: str, found: Search) -> None:
 
 
 def test_in_every_state_of_an_epic_that_is_cancelled_interrupted_and_retried_the_invariants_hold() -> None:
-    found = explore(_one_epic(attempts=2, most_attempts=4))
+    found = explore(_one_epic(attempts=1, most_attempts=2))
+    again = explore(_one_epic(attempts=2, most_attempts=2))
     _tell("one epic", found)
-    assert found.states > 10_000
+    _tell("one epic with two tries", again)
+    assert min(found.states, again.states) > 3_000
+    found.moves.update(again.moves)
     for move in (
         ("merging", "MergeRefused", "offered"),
         ("stopping", "BranchMerged", "merged"),
@@ -129,6 +187,55 @@ def test_in_every_state_of_sub_agents_beside_processes_the_invariants_hold() -> 
     assert found.moves["running", "WaveInterrupted", "pending"] > 0, "those of the other epic"
 
 
+def test_in_every_state_of_three_stories_with_a_breaker_that_are_paused_and_cancelled_the_invariants_hold() -> None:
+    found = explore(_breaker())
+    _tell("breaker, rate limits, pause", found)
+    assert found.states > 8_000
+    for move in (
+        ("running", "AttemptFailed", "queued"),
+        ("queued", "Ticked", "offered"),
+        ("queued", "EpicResumed", "offered"),
+        ("running", "AttemptFailed", "failed"),
+        ("queued", "AttemptSucceeded", "offered"),
+    ):
+        assert found.moves[move] > 0, move
+
+
+def test_in_every_state_of_two_profiles_that_are_held_and_parked_the_invariants_hold() -> None:
+    found = explore(_fallback())
+    _tell("breaker with a fallback", found)
+    assert found.states > 2_000
+    assert ("running", "AttemptFailed", "failed") not in found.moves, "nothing is failed by a breaker or a rate limit"
+
+
+def test_in_every_state_of_sub_agents_with_a_breaker_the_invariants_hold() -> None:
+    found = explore(_team_breaker())
+    _tell("a team with a breaker", found)
+    assert found.states > 500
+
+
+def test_in_every_state_of_an_epic_with_budgets_the_invariants_hold() -> None:
+    found = explore(_budget())
+    _tell("budgets", found)
+    assert found.states > 4_000
+    for move in (("running", "UsageReported", "stopping"), ("stopping", "AttemptStopped", "failed")):
+        assert found.moves[move] > 0, move
+
+
+def test_in_every_state_of_an_epic_that_is_drained_skipped_and_retried_the_invariants_hold() -> None:
+    found = explore(_steered())
+    _tell("drain, skip, retry", found)
+    assert found.states > 4_000
+    for move in (
+        ("failed", "StorySkipped", "skipped"),
+        ("queued", "StorySkipped", "offered"),
+        ("skipped", "StoryRetried", "offered"),
+        ("failed", "StoryRetried", "offered"),
+        ("queued", "WaveDrained", "pending"),
+    ):
+        assert found.moves[move] > 0, move
+
+
 RED = (AssertionError, pytest.fail.Exception, Refused)
 """What a test may end with that fails; anything else says that the plant itself is bad."""
 
@@ -160,3 +267,17 @@ def test_a_planted_bug_is_gone_afterwards() -> None:
     with planted(bug), pytest.raises(AssertionError):
         bug.caught_by()
     bug.caught_by()
+
+
+@pytest.mark.parametrize("name", POLICY_BUGS)
+def test_a_planted_bug_of_policies_is_caught(name: str) -> None:
+    bug = POLICY_BUGS[name]
+    with planted(bug), pytest.raises(RED):
+        (bug.caught_by or _search_policies)()
+
+
+def test_so_many_bugs_are_planted() -> None:
+    total = len(BUGS) + len(LEASE_BUGS) + len(POLICY_BUGS)
+    print(f"{total} bugs planted in the core, {len(POLICY_BUGS)} of them in policies")  # noqa: T201
+    assert len(POLICY_BUGS) >= 25
+    assert total >= 90
