@@ -7,7 +7,8 @@ import pytest
 from mcp_server.core.model import AttemptId, Cause, Strategy
 from mcp_server.core.policy import backoff_s, jitter
 from mcp_server.core.wanted import Collect, Integrate, RunAttempt, next_wake_s, wanted
-from tests.core.build import IN_STATE, Life, story
+from tests.core.build import Life, story
+from tests.core.in_state import IN_STATE
 
 
 def _many(count: int) -> Life:

@@ -91,7 +91,7 @@ def test_a_conflict_and_a_red_check_are_no_faults_and_show_that_git_works() -> N
 
 def test_merges_that_the_world_fails_open_the_breaker_of_the_repository() -> None:
     life = _life(*"abcd")
-    life.succeed("a")
+    life.succeed("a", "b")
     for _ in range(2):
         life.tick(LATER_S)
         life.refuse("a", Cause.FAULT)

@@ -99,10 +99,9 @@ def test_a_refused_merge_of_a_spent_story_is_not_tried_again() -> None:
     life.succeed("a")
     assert spent(life.of("a")).usd == pytest.approx(0.49)
     other = _life(budget=Budget(story_usd=0.5), attempts=5)
-    other.claim("a")
-    other.fail("a", usd=0.3)
-    other.claim("a")
-    other.fail("a", usd=0.3)
+    for _ in range(3):
+        other.claim("a")
+        other.fail("a", usd=0.2)
     assert other.states()["a"] == "failed", "its attempts are added up"
 
 

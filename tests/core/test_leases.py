@@ -16,7 +16,8 @@ from mcp_server.core.leases import holds, is_over, lease_name, lease_of, offers,
 from mcp_server.core.model import AttemptId, Cause, Lease, StoryState
 from mcp_server.core.wanted import Collect, next_wake_s, wanted
 from mcp_server.errors import Code, Refused
-from tests.core.build import IN_STATE, SILENT, Life, replayed, story
+from tests.core.build import SILENT, Life, replayed, story
+from tests.core.in_state import IN_STATE
 
 FIRST = AttemptId("e", "a", 1)
 

@@ -76,7 +76,7 @@ def test_the_intervals_of_polls_grow_by_the_same_factor_and_begin_anew_after_act
     ("ends", "bad"),
     [((), False), ((True,), True), ((False,) * 4 + (True,), False), ((False,) * 3 + (True,), True), ((False,), False)],
 )
-def test_more_than_a_fifth_is_too_bad(ends: tuple[bool, ...], bad: bool) -> None:  # noqa: FBT001 - an outcome
+def test_more_than_a_fifth_is_too_bad(ends: tuple[bool, ...], bad: bool) -> None:
     assert too_bad(ends) is bad
 
 
@@ -96,5 +96,5 @@ def test_each_cause_has_its_category(cause: Cause) -> None:
 
 def test_what_is_whose_doing() -> None:
     assert {Cause.SPAWN, Cause.API_ERROR, Cause.FAULT} == WORLDS_DOING
-    assert FAULTS - WORLDS_DOING == {Cause.CRASH, Cause.STALL, Cause.LEASE_LOST}
-    assert BACKED_OFF - WORLDS_DOING == {Cause.CRASH}
+    assert {Cause.CRASH, Cause.STALL, Cause.LEASE_LOST} == FAULTS - WORLDS_DOING
+    assert {Cause.CRASH} == BACKED_OFF - WORLDS_DOING

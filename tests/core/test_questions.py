@@ -13,7 +13,8 @@ from mcp_server.core.model import Cause, Strategy, WaveState
 from mcp_server.core.views import epic_state, question, ready, shown_state
 from mcp_server.core.why import why
 from mcp_server.errors import Code, Refused
-from tests.core.build import IN_STATE, Life, story
+from tests.core.build import Life, story
+from tests.core.in_state import IN_STATE
 
 
 def _refused(ask: Callable[[], None]) -> Refused:

@@ -9,7 +9,8 @@ from mcp_server.core.model import Cause
 from mcp_server.core.views import epic_state, is_at_rest, ready
 from mcp_server.core.why import alerts, why
 from mcp_server.errors import Code, Refused
-from tests.core.build import IN_STATE, Life, replayed, story
+from tests.core.build import Life, replayed, story
+from tests.core.in_state import IN_STATE
 
 
 def _life(**policy: object) -> Life:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from mcp_server.core.invariants import check, check_change
 from mcp_server.core.model import DOOMS, HOLDS_FILES, SATISFIES, Ledger, Process, Story, StoryState
 from mcp_server.core.stories import ROWS, Stories, altered, urgency
-from tests.core.build import IN_STATE, Life, story
+from tests.core.build import Life, story
+from tests.core.in_state import IN_STATE
 
 STATES = st.sampled_from(list(StoryState))
 

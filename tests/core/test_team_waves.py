@@ -17,7 +17,8 @@ from mcp_server.core.policy import MERGE_TRIES
 from mcp_server.core.wanted import wanted
 from mcp_server.core.why import why
 from mcp_server.errors import Code, Refused
-from tests.core.build import IN_STATE, Life, replayed, story
+from tests.core.build import Life, replayed, story
+from tests.core.in_state import IN_STATE
 
 
 def _refused(ask: Callable[[], None]) -> Refused:

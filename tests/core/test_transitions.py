@@ -22,10 +22,11 @@ from mcp_server.core.events import (
     MergeRefused,
     UsageReported,
 )
-from mcp_server.core.model import AttemptId, Cause, Lease, Process, Proven, Usage, is_alive
+from mcp_server.core.model import AttemptId, Cause, Lease, Process, Proven, Story, Usage, is_alive
 from mcp_server.core.wanted import wanted
 from mcp_server.errors import Code, Refused
-from tests.core.build import IN_STATE, Life, replayed, story
+from tests.core.build import Life, replayed, story
+from tests.core.in_state import IN_STATE
 
 
 def _facts(attempt: AttemptId, at_s: float = 1.0) -> dict[str, Fact]:
@@ -47,6 +48,11 @@ def _facts(attempt: AttemptId, at_s: float = 1.0) -> dict[str, Fact]:
         "refused": MergeRefused(attempt, Cause.CONFLICT, "conflict.", "", None, at_s),
         "merge_faulted": MergeRefused(attempt, Cause.FAULT, "no disk.", "", None, at_s),
     }
+
+
+def facts_about(epic: str, of: Story, at_s: float) -> list[Fact]:
+    """Every fact that anybody could bring of a story's current attempt."""
+    return list(_facts(AttemptId(epic, of.spec.id, of.attempt), at_s).values())
 
 
 FACTS = tuple(_facts(AttemptId("e", "a", 1)))
@@ -85,10 +91,7 @@ BECOMES = {
     ("crashed", "stopping_leased"): "cancelled",
     ("crashed", "offered_team"): "queued",
     ("used", "running"): "running",
-    **{
-        (fact, "draining"): "pending"
-        for fact in ("failed", "faulted", "asked", "rate_limited", "crashed")
-    },
+    **{(fact, "draining"): "pending" for fact in ("failed", "faulted", "asked", "rate_limited", "crashed")},
     ("succeeded", "draining"): "merging",
     ("used", "draining"): "running",
     **{
@@ -168,7 +171,9 @@ def test_a_story_is_cancelled_where_something_is_left_to_cancel(before: str) -> 
 
 EPIC_CANCELLED = {
     **CANCELLED,
-    **dict.fromkeys(("stopping", "stopping_leased", "stopping_merge", "stopping_budget", "merging", "merging_leased"), "stopping"),
+    **dict.fromkeys(
+        ("stopping", "stopping_leased", "stopping_merge", "stopping_budget", "merging", "merging_leased"), "stopping"
+    ),
 }
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from mcp_server.core.policy import backoff_s, poll_after_s
 from mcp_server.core.views import counts, epic_state, is_at_rest, is_blocked, ready, roots_of_block, shown_state
-from tests.core.build import IN_STATE, Life, story
+from tests.core.build import Life, story
+from tests.core.in_state import IN_STATE
 
 EPIC_STATES = {
     "pending": "planned",

@@ -6,7 +6,8 @@ import pytest
 
 from mcp_server.core.model import Cause
 from mcp_server.core.why import why
-from tests.core.build import IN_STATE, Life, story
+from tests.core.build import Life, story
+from tests.core.in_state import IN_STATE
 
 
 def _why(life: Life, name: str) -> str:

@@ -79,7 +79,9 @@ BUGS: dict[str, Bug] = {
     "draining keeps the queue": Bug("settle._put_back", "wave.state is WaveState.DRAINING", "False"),
     "a wave ends while something is alive": Bug("settle._end", "*UNDER_WAY", "StoryState.QUEUED"),
     "retry beyond the budget": Bug("outcomes._ended", "story.attempt < budget", "story.attempt <= budget"),
-    "cancelled story queued again": Bug("outcomes.stopped_state", "else StoryState.CANCELLED", "else StoryState.QUEUED"),
+    "cancelled story queued again": Bug(
+        "outcomes.stopped_state", "else StoryState.CANCELLED", "else StoryState.QUEUED"
+    ),
     "process kept after success": Bug(
         "outcomes._went_on",
         "process=None,\n                base=event.base,",

@@ -18,7 +18,6 @@ from tests.core import (
 from tests.simulation.planted import Bug
 
 POLICY_BUGS: dict[str, Bug] = {
-    # --- breakers
     "open breaker lets start": Bug("breakers.held", "breaker.opened and breaker.until_s > ledger.as_of_s", "False"),
     "second probe let through": Bug("breakers.held", "breaker.opened and breaker.probe is not None", "False"),
     "parked profile starts": Bug("breakers.held", "breaker.parked_until_s > ledger.as_of_s", "False"),
@@ -125,7 +124,12 @@ POLICY_BUGS: dict[str, Bug] = {
         "False",
         test_breakers.test_a_fallback_takes_the_stories_of_a_held_profile,
     ),
-    "held fallback used": Bug("breakers.choose", "policy.fallback and held(ledger, policy.fallback) is None", "policy.fallback"),
+    "held fallback used": Bug(
+        "breakers.choose",
+        "policy.fallback and held(ledger, policy.fallback) is None",
+        "policy.fallback",
+        test_breakers.test_while_both_are_held_nothing_starts_and_each_gets_a_probe_of_its_own,
+    ),
     "git's breaker ignored": Bug(
         "breakers.choose",
         "if hold is not None:\n        return hold",

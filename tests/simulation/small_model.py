@@ -189,7 +189,9 @@ def _look(model: Model, ledger: Ledger, *, stuck: bool) -> None:
     for tick in alarm(ledger):
         assert tick.at_s > ledger.as_of_s, "an alarm rings later, or it would ring for ever"
     for epic in ledger.epics.values():
-        assert not (stuck and is_alive(epic.wave) and not epic.paused), f"wave {epic.spec.id} lives and nothing can happen"
+        assert not (stuck and is_alive(epic.wave) and not epic.paused), (
+            f"wave {epic.spec.id} lives and nothing can happen"
+        )
         for story in epic.stories.values():
             silent = story.state in (StoryState.RUNNING, StoryState.MERGED)
             assert why(ledger, epic, story) or silent, f"{story.spec.id} is {story.state} and nobody knows why"

@@ -14,7 +14,6 @@ from tests.simulation.planted import BUGS, LEASE_BUGS, planted
 from tests.simulation.planted_policies import POLICY_BUGS
 from tests.simulation.small_model import Model, Search, explore
 
-
 PROCESSES = replace(PARALLEL, breaker_faults=0, fault_tries=1)
 WITH_BREAKER = {"breaker_faults": 2, "cooldown_s": 2.0, "cooldown_cap_s": 4.0, "probe_s": 2.0}
 """Two faults in a row open it for 2 s, then for 4; a probe that has worked for 2 s closes it."""
@@ -62,9 +61,7 @@ def _breaker() -> Model:
     """Two tries, two slots, a shared file; crashes open the breaker, rate limits park; a lead cancels and pauses."""
     policy = replace(PROCESSES, attempts=2, **WITH_BREAKER)
     ends = frozenset({Cause.AGENT_FAILED, Cause.CRASH, Cause.RATE_LIMIT})
-    return Model(
-        _three().ledger, policy, frozenset("c"), 2, ends=ends, steers=(PauseEpic, ResumeEpic), crashes=False
-    )
+    return Model(_three().ledger, policy, frozenset("c"), 2, ends=ends, steers=(PauseEpic, ResumeEpic), crashes=False)
 
 
 def _fallback() -> Model:
