@@ -63,17 +63,39 @@ def _drained_merge() -> Life:
 
 
 def _living() -> Life:
-    """`a` failed, `b` is cancelled and `c` not in the wave, which lives on with `d`."""
-    life = Life(story("a"), story("b"), story("c", "d"), story("d"))
+    """`a` failed, `b` is cancelled, `s` skipped and `c` not in the wave, which lives on with `d`."""
+    life = Life(story("a"), story("b"), story("d"), story("c", "d"), story("s"))
     life.cancel("b")
+    life.skip("s")
     life.start("ready", attempts=1)
     life.fail("a")
     return life
 
 
+def _asked() -> Life:
+    """`a` asks while the wave lives on with `b`."""
+    life = Life(story("a"), story("b"))
+    life.team()
+    life.lease("a")
+    life.ask("a")
+    return life
+
+
+def _critical() -> Iterator[Life]:
+    """About to fail for good, in the merge queue and by its budget, beside others that are alive."""
+    life = _siblings()
+    life.succeed("a")
+    yield life
+    life = _siblings(budget=Budget(story_usd=1.0))
+    life.use("a", 1.0)
+    yield life
+
+
 def _lives() -> Iterator[Life]:
     yield from (make() for make in IN_STATE.values())
     yield from (_siblings(), _siblings(epic_timeout_s=9.0), _spent(), _last_merge(), _freed())
+    yield from _critical()
+    yield _asked()
     marked = Life(story("a", done=True))
     yield from (marked, _siblings(budget=Budget(story_usd=0.05)), _drained_merge(), _living())
 
