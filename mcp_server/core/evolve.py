@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
 
 from mcp_server.core.breakers import judged, resumed
 from mcp_server.core.change import drain, put, stop
@@ -16,7 +15,6 @@ from mcp_server.core.events import (
     MergeFound,
     StoryCancelled,
     StoryRetried,
-    StorySkipped,
     Ticked,
     WaveDrained,
     WaveInterrupted,
@@ -119,10 +117,8 @@ def _told(epic: Epic, event: Word) -> Epic:
             return stop(epic, epic.stories[event.story], event.reason)
         case StoryRetried():
             return _retried(epic, event)
-        case StorySkipped():
-            return put(epic, epic.stories[event.story], state=StoryState.SKIPPED, stop_reason=event.reason)
         case _:
-            assert_never(event)
+            return put(epic, epic.stories[event.story], state=StoryState.SKIPPED, stop_reason=event.reason)
 
 
 def _queue(epic: Epic, members: tuple[StoryId, ...], attempts: int, notes: tuple[tuple[StoryId, str], ...]) -> Epic:

@@ -56,7 +56,6 @@ def check_change(before: Ledger, after: Ledger) -> None:
         known = before.epics.get(name)
         if epic is not known:
             stories = _touched(known, epic)
-            _check_steps(after, known, epic)
             touched += [(epic, story) for story in stories]
             for story in stories:
                 sentence = f"{name}: what is derived of its stories agrees with them"
@@ -66,6 +65,14 @@ def check_change(before: Ledger, after: Ledger) -> None:
     _check_files(after, touched)
     _check_breakers(after)
     _check_jobs(after)
+
+
+def check_step(before: Ledger, after: Ledger) -> None:
+    """`check_change`, and what no state alone can show: how a story may come into its state."""
+    check_change(before, after)
+    for name, epic in after.epics.items():
+        if epic is not before.epics.get(name):
+            _check_steps(after, before.epics.get(name), epic)
 
 
 def _check_steps(ledger: Ledger, before: Epic | None, epic: Epic) -> None:

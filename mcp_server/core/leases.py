@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import assert_never
 
 from mcp_server.core.breakers import CLOSED, team_hold
-from mcp_server.core.commands import ClaimStory, EndLease, HandIn, LeaseCommand, RenewLease
+from mcp_server.core.commands import ClaimStory, EndLease, LeaseCommand, RenewLease
 from mcp_server.core.events import AttemptLeased, AttemptSucceeded, LeaseEnded, LeaseRenewed
 from mcp_server.core.model import (
     REPOSITORY,
@@ -129,10 +128,8 @@ def decide_lease(
             return LeaseRenewed(command.attempt, until_s, command.note, now_s)
         case EndLease():
             return LeaseEnded(command.attempt, command.cause, command.detail, now_s)
-        case HandIn():
-            return AttemptSucceeded(command.attempt, story.base or "", command.head, command.files, now_s)
         case _:
-            assert_never(command)
+            return AttemptSucceeded(command.attempt, story.base or "", command.head, command.files, now_s)
 
 
 def _claim(ledger: Ledger, command: ClaimStory, now_s: float) -> AttemptLeased:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, assert_never
+from typing import Any
 
 from mcp_server.core.breakers import profile_of
 from mcp_server.core.change import halt, put, stop
@@ -91,10 +91,8 @@ def _went_on(
             )
         case MergeProven():
             return put(epic, story, proven=event.proven)
-        case BranchMerged():
-            return _merged(epic, story, event)
         case _:
-            assert_never(event)
+            return _merged(epic, story, event)
 
 
 def _running(epic: Epic, story: Story, event: AttemptClaimed | AttemptLeased, **who: Any) -> Epic:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from mcp_server.core.breakers import held, holding_names
 from mcp_server.core.commands import (
     CancelEpic,
@@ -82,10 +80,8 @@ def decide_steer(ledger: Ledger, command: SteerCommand, now_s: float) -> Steered
             return _drain(epic, command, now_s)
         case RetryStory():
             return _retry(epic, command, now_s)
-        case SkipStory():
-            return _skip(epic, command, now_s)
         case _:
-            assert_never(command)
+            return _skip(epic, command, now_s)
 
 
 def _cancel_epic(epic: Epic, command: CancelEpic, now_s: float) -> EpicCancelled:

@@ -15,7 +15,7 @@ from mcp_server.core.commands import Command
 from mcp_server.core.decide import accept, decide
 from mcp_server.core.events import AttemptFailed, BranchMerged, Event, Fact, Ticked
 from mcp_server.core.evolve import evolve
-from mcp_server.core.invariants import Check, check_change
+from mcp_server.core.invariants import Check, check_step
 from mcp_server.core.model import AttemptId, Ledger, StoryState
 from mcp_server.core.wanted import Collect, Integrate, Job, RunAttempt, next_wake_s, wanted
 from mcp_server.engine.collect import collect
@@ -26,7 +26,7 @@ from mcp_server.ports import Ports
 class Engine:
     """Stores the ledger, the living jobs' cancel scopes and one alarm; nothing else. Made by `lifecycle.running`."""
 
-    def __init__(self, ledger: Ledger, ports: Ports, jobs: anyio.abc.TaskGroup, check: Check = check_change) -> None:
+    def __init__(self, ledger: Ledger, ports: Ports, jobs: anyio.abc.TaskGroup, check: Check = check_step) -> None:
         self.ledger = ledger
         self.ports = ports
         self._check = check

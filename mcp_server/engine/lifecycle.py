@@ -9,7 +9,7 @@ import anyio
 
 from mcp_server.core.events import BranchMerged, Event, WaveInterrupted
 from mcp_server.core.evolve import evolve
-from mcp_server.core.invariants import Check, check, check_change
+from mcp_server.core.invariants import Check, check, check_step
 from mcp_server.core.model import LIVE, AttemptId, Epic, Ledger, StoryState, is_alive, is_team
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.jobs import forget, has_landed, saved_work
@@ -31,7 +31,7 @@ def replay(ports: Ports) -> Ledger:
 
 
 @asynccontextmanager
-async def running(ports: Ports, check_each: Check = check_change) -> AsyncGenerator[Engine]:
+async def running(ports: Ports, check_each: Check = check_step) -> AsyncGenerator[Engine]:
     """The engine of a repository, alive within the block. On the way out every job is stopped and its work is saved.
 
     The caller holds the repository's lock: there is one engine at a time. `check_each` looks at every change; tests

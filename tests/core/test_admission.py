@@ -176,6 +176,8 @@ def test_a_failure_of_the_agent_itself_needs_no_backoff() -> None:
 
 def test_no_alarm_is_set_while_only_facts_can_change_something() -> None:
     waits = {"queued": backoff_s(1, share=jitter(0, "a", 1)), "leased": 60.0, "repairing": 60.0}
+    parked_s = IN_STATE["parked"]().breaker().parked_until_s
+    waits |= {"parked": parked_s, "held": waits["queued"]}
     for state, made in IN_STATE.items():
         assert next_wake_s(made().ledger) == waits.get(state), state
 
@@ -207,6 +209,7 @@ def test_a_tick_before_the_time_changes_nothing() -> None:
 JOBS = {
     "offered": RunAttempt,
     "running": RunAttempt,
+    "draining": RunAttempt,
     "merging": Integrate,
     "merging_leased": Integrate,
     "silent": Collect,

@@ -104,6 +104,7 @@ def test_draining_keeps_the_first_reason() -> None:
     life.drain()
     life.fail("a")
     assert life.states() == {"a": "failed", "b": "running"}, "fail_fast is for running waves"
+    life.cancel()
     assert life.wave.ended_because == "enough for today"
 
 

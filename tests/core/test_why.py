@@ -34,6 +34,12 @@ SENTENCES = {
     "repairing": "Its sub-agent repairs (1): red.",
     "stopping_leased": "told to stop (changed my mind)",
     "asking": "It asks: Which colour? Answer with start_wave(epic='e', notes={'a': 'ANSWER'}).",
+    "skipped": "It was skipped (not worth it)",
+    "paused": "Tries again in 2 s.",
+    "parked": "The agent 'scripted' has come to a rate limit and is parked until 00:00 UTC, 41 s from now",
+    "held": "Tries again in 2 s.",
+    "draining": "",
+    "stopping_budget": "told to stop (1.00 of 1.00 USD are used)",
 }
 
 

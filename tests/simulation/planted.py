@@ -242,7 +242,7 @@ LEASE_BUGS: dict[str, Bug] = {
     "fault of the world given to the holder": Bug(
         "outcomes._failed",
         "event.cause is not Cause.FAULT and can_repair",
-        "and",
+        "can_repair",
         test_team_waves.test_what_the_world_did_is_not_given_back_to_be_mended,
     ),
     "question costs an attempt": Bug(
