@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mcp_server.core.model import Cause
@@ -13,7 +15,7 @@ from tests.core.build import Life, story
 NAMES = tuple(f"s{n:02}" for n in range(20))
 
 
-def _life(**policy: object) -> Life:
+def _life(**policy: Any) -> Life:
     life = Life(*(story(n) for n in NAMES))
     life.start(**{"slots": 3, "attempts": 9, "breaker_faults": 0, "adaptive_slots": True, **policy})
     return life

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mcp_server.core.leases import claimable
@@ -14,13 +16,13 @@ LATER_S = 3.0
 """After this the first backoff is over."""
 
 
-def _life(*names: str, **policy: object) -> Life:
+def _life(*names: str, **policy: Any) -> Life:
     life = Life(*(story(n) for n in names or "abc"))
     life.start(**{**FEW, **policy})
     return life
 
 
-def _opened(*names: str, **policy: object) -> Life:
+def _opened(*names: str, **policy: Any) -> Life:
     """`a` and `b` crashed one after the other; whatever else there is has its agent."""
     life = _life(*names, **policy)
     life.claim(*sorted(life.agents()))

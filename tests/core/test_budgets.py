@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mcp_server.core.model import Budget, Cause, Usage
@@ -12,7 +14,7 @@ from tests.core.build import Life, replayed, story
 TWO_USD = Budget(story_usd=2.0)
 
 
-def _life(*names: str, budget: Budget = TWO_USD, **policy: object) -> Life:
+def _life(*names: str, budget: Budget = TWO_USD, **policy: Any) -> Life:
     life = Life(*(story(n) for n in names or "ab"))
     life.start(**{"slots": 2, "attempts": 2, "budget": budget, **policy})
     return life

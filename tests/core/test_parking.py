@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mcp_server.core.leases import claimable
@@ -12,7 +14,7 @@ from mcp_server.errors import Code, Refused
 from tests.core.build import Life, replayed, story
 
 
-def _life(*names: str, **policy: object) -> Life:
+def _life(*names: str, **policy: Any) -> Life:
     life = Life(*(story(n) for n in names or "abc"))
     life.start(**{"slots": 2, "attempts": 1, **policy})
     return life

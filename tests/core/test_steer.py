@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mcp_server.core.leases import claimable
@@ -13,7 +15,7 @@ from tests.core.build import Life, replayed, story
 from tests.core.in_state import IN_STATE
 
 
-def _life(**policy: object) -> Life:
+def _life(**policy: Any) -> Life:
     """`b` builds on `a`; `c` stands alone."""
     life = Life(story("a"), story("b", "a"), story("c"))
     life.start(**{"slots": 2, "attempts": 1, **policy})

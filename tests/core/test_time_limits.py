@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.core.build import Life, story
 
 
-def _life(*names: str, **policy: object) -> Life:
+def _life(*names: str, **policy: Any) -> Life:
     life = Life(*(story(n) for n in names or "abc"))
     life.start(**{"slots": 2, "epic_timeout_s": 100.0, **policy})
     return life

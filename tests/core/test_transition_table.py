@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import mcp_server
@@ -25,7 +26,7 @@ Move = tuple[str, str, str]
 PAGE = Path(mcp_server.__file__).parent / "ARCHITECTURE.md"
 
 
-def _siblings(**policy: object) -> Life:
+def _siblings(**policy: Any) -> Life:
     """A critical story in its last attempt, one at work, one whose worktree is made, and one that waits."""
     life = Life(story("a", critical=True), story("b"), story("c"), story("d"), story("e", "a"))
     life.start(**{"slots": 3, "attempts": 1, **policy})
