@@ -17,7 +17,7 @@ NAMES = tuple(f"s{n:02}" for n in range(20))
 
 def _life(**policy: Any) -> Life:
     life = Life(*(story(n) for n in NAMES))
-    life.start(**{"slots": 3, "attempts": 9, "breaker_faults": 0, "adaptive_slots": True, **policy})
+    life.start(**dict[str, Any]({"slots": 3, "attempts": 9, "breaker_faults": 0, "adaptive_slots": True, **policy}))
     return life
 
 

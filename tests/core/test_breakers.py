@@ -11,14 +11,14 @@ from mcp_server.core.model import REPOSITORY, Cause
 from mcp_server.errors import Code, Refused
 from tests.core.build import Life, replayed, story
 
-FEW = {"slots": 3, "breaker_faults": 2, "cooldown_s": 30.0, "cooldown_cap_s": 100.0, "probe_s": 20.0}
+FEW: dict[str, Any] = {"slots": 3, "breaker_faults": 2, "cooldown_s": 30.0, "cooldown_cap_s": 100.0, "probe_s": 20.0}
 LATER_S = 3.0
 """After this the first backoff is over."""
 
 
 def _life(*names: str, **policy: Any) -> Life:
     life = Life(*(story(n) for n in names or "abc"))
-    life.start(**{**FEW, **policy})
+    life.start(**dict[str, Any]({**FEW, **policy}))
     return life
 
 
@@ -166,7 +166,7 @@ def test_one_probe_for_all_epics_together() -> None:
 
 def test_each_profile_has_its_own_breaker() -> None:
     life = Life(story("a", agent="x"), story("b", agent="x"), story("c", agent="y"), story("d", agent="y"))
-    life.start(**{**FEW, "breaker_faults": 1, "slots": 2})
+    life.start(**dict[str, Any]({**FEW, "breaker_faults": 1, "slots": 2}))
     life.fail("a", Cause.CRASH)
     assert life.agents() == ["b", "c"]
     life.fail("b", Cause.CRASH)

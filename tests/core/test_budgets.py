@@ -16,7 +16,7 @@ TWO_USD = Budget(story_usd=2.0)
 
 def _life(*names: str, budget: Budget = TWO_USD, **policy: Any) -> Life:
     life = Life(*(story(n) for n in names or "ab"))
-    life.start(**{"slots": 2, "attempts": 2, "budget": budget, **policy})
+    life.start(**dict[str, Any]({"slots": 2, "attempts": 2, "budget": budget, **policy}))
     return life
 
 

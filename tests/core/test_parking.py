@@ -16,7 +16,7 @@ from tests.core.build import Life, replayed, story
 
 def _life(*names: str, **policy: Any) -> Life:
     life = Life(*(story(n) for n in names or "abc"))
-    life.start(**{"slots": 2, "attempts": 1, **policy})
+    life.start(**dict[str, Any]({"slots": 2, "attempts": 1, **policy}))
     return life
 
 

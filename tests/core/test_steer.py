@@ -18,7 +18,7 @@ from tests.core.in_state import IN_STATE
 def _life(**policy: Any) -> Life:
     """`b` builds on `a`; `c` stands alone."""
     life = Life(story("a"), story("b", "a"), story("c"))
-    life.start(**{"slots": 2, "attempts": 1, **policy})
+    life.start(**dict[str, Any]({"slots": 2, "attempts": 1, **policy}))
     return life
 
 

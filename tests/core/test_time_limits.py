@@ -11,7 +11,7 @@ from tests.core.build import Life, story
 
 def _life(*names: str, **policy: Any) -> Life:
     life = Life(*(story(n) for n in names or "abc"))
-    life.start(**{"slots": 2, "epic_timeout_s": 100.0, **policy})
+    life.start(**dict[str, Any]({"slots": 2, "epic_timeout_s": 100.0, **policy}))
     return life
 
 

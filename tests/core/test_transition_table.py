@@ -29,7 +29,7 @@ PAGE = Path(mcp_server.__file__).parent / "ARCHITECTURE.md"
 def _siblings(**policy: Any) -> Life:
     """A critical story in its last attempt, one at work, one whose worktree is made, and one that waits."""
     life = Life(story("a", critical=True), story("b"), story("c"), story("d"), story("e", "a"))
-    life.start(**{"slots": 3, "attempts": 1, **policy})
+    life.start(**dict[str, Any]({"slots": 3, "attempts": 1, **policy}))
     life.claim("a", "b")
     return life
 
