@@ -1,4 +1,4 @@
-"""steer_epic, and what holds an epic back: pauses, breakers, rate limits, budgets. Nothing is lost or failed by them."""
+"""steer_epic, and what holds an epic back: pauses, breakers, rate limits, budgets. They lose and fail nothing."""
 
 from __future__ import annotations
 
