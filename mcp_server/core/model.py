@@ -155,7 +155,7 @@ class Proven:
 
 
 class Process(NamedTuple):
-    """A started process; pid and start time together identify it for good."""
+    """A started process; pid and start time, as the runner counts it, together identify it for good."""
 
     pid: int
     started_s: float
@@ -297,7 +297,7 @@ class Policy:
     """Faults in a row, by order of completion, that open a breaker; 0 switches breakers off."""
     cooldown_s: float = 30.0
     """How long a breaker stays open before one probe is let through; doubles up to `cooldown_cap_s`."""
-    cooldown_cap_s: float = 300.0
+    cooldown_cap_s: float = 120.0
     probe_s: float = 120.0
     """A probe that has worked for so long without a fault closes its breaker: it need not come to its end."""
     fault_tries: int = 10
