@@ -70,9 +70,10 @@ def _went_on(
     """One step further on the way to be merged."""
     match event:
         case AttemptLeased():
-            return put(epic, story, state=StoryState.RUNNING, lease=event.lease, base=event.base)
+            return put(epic, story, state=StoryState.RUNNING, lease=event.lease, base=event.base, since_s=event.at_s)
         case AttemptClaimed():
-            return put(epic, story, state=StoryState.RUNNING, process=event.process, base=event.base)
+            at_work = replace(story, state=StoryState.RUNNING, since_s=event.at_s)  # `settle` asks how long a probe works
+            return put(epic, at_work, process=event.process, base=event.base)
         case AttemptSucceeded():
             epic = replace(epic, merges=epic.merges + 1)
             return put(
