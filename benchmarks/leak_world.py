@@ -18,6 +18,7 @@ from typing import Any, Self
 import psutil
 import yaml
 
+import mcp_server
 from mcp_server.core.model import StoryState
 from mcp_server.server.host import holding
 from mcp_server.server.mirror import Mirror
@@ -25,6 +26,13 @@ from mcp_server.server.mirror import Mirror
 MARK = "EPICWAVE_LEAK_MARK"
 """Variable that a run's processes carry, all of them: ours, the agents', their children."""
 AGENT = Path(__file__).with_name("leak_agent.py")
+PROGRAM = f"""
+import sys
+sys.path.insert(0, {str(Path(mcp_server.__file__).parents[1])!r})
+from mcp_server.cli.main import main
+main()
+"""
+"""The code that this process would import, wherever another copy of it is installed."""
 PATIENCE_S = 90.0
 """Longer than anything here may take."""
 
@@ -40,6 +48,10 @@ class Place:
             path.mkdir(parents=True)
         (self.folder / "home" / "gitconfig").touch()
         self.seed = str(dice.random())
+        self.more: dict[str, str] = {}
+        """Variables that only `epicwave` and what it starts get."""
+        self.prelude = ""
+        """Python that `epicwave` runs first."""
         self._write_files(dice)
         self.git("init", "-q", "-b", "main")
         self.git("add", "-A")
@@ -87,9 +99,9 @@ class Place:
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start `epicwave` with these words."""
         return subprocess.Popen(
-            [sys.executable, "-I", "-c", "from mcp_server.cli.main import main; main()", *words],
+            [sys.executable, "-I", "-c", self.prelude + PROGRAM, *words],
             cwd=self.repo,
-            env=self.environment,
+            env=self.environment | self.more,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(self.folder / "stderr").open("ab"),

@@ -35,6 +35,7 @@ class Code(StrEnum):
     STRATEGY_UNAVAILABLE = "strategy_unavailable"
     ENGINE_ELSEWHERE = "engine_elsewhere"
     JOURNAL_UNREADABLE = "journal_unreadable"
+    JOURNAL_NEWER = "journal_newer"
 
 
 class Refused(Exception):  # noqa: N818 - it is a refusal, an answer, not an accident

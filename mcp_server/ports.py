@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mcp_server.core.model import NOTHING_USED, AttemptId, Cause, CheckRun, EpicId, Process, Sha, Usage
+from mcp_server.core.model import NOTHING_USED, AttemptId, Cause, CheckRun, EpicId, Process, Sha, StoryId, Usage
 
 if TYPE_CHECKING:
     from mcp_server.core.events import Event
@@ -160,6 +160,15 @@ class Landing:
 
 
 @dataclass(frozen=True, slots=True)
+class Landed:
+    """An attempt whose work git knows to be on the integration branch."""
+
+    attempt: AttemptId
+    landing: Landing
+    """As far as git can tell: `onto` is where the merge before it ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class Conflicted:
     """The rebase stopped. The integration worktree is clean again."""
 
@@ -184,10 +193,18 @@ class MergePort(Protocol):
         """The integration worktree's folder, for the checks to run in."""
         ...
 
-    async def advance(self, epic: EpicId, onto: Sha, head: Sha) -> bool:
+    async def advance(self, attempt: AttemptId, onto: Sha, head: Sha) -> bool:
         """Move the branch from `onto` to `head`, compare-and-set. True when it is at `head` or beyond it now.
 
+        In the same step git notes for good that the attempt has landed with `head`, and never does so without it.
         False when the branch is elsewhere: rebase again. Fault `branch_checked_out` when a checkout has the branch.
+        """
+        ...
+
+    async def landed(self, epic: EpicId, but: Collection[StoryId] = ()) -> list[Landed]:
+        """What git has noted, other stories than `but`, the last attempt of each, in the order of the branch.
+
+        Only what the branch has: nothing when the branch is gone, or begins anew.
         """
         ...
 

@@ -9,21 +9,19 @@ A second world has no outage, but one attempt in four ends in such an error by c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import mean
 from typing import Any
 
 import anyio
-from claim.rows import Config, NotYet, Row, at, chance, ratio_of
+from claim.rows import Config, Row, at, chance, ratio_of
 
-from mcp_server.core.model import AttemptId, Cause, Policy, StoryState
+from mcp_server.core.model import AttemptId, Cause, StoryState
 from mcp_server.testing.clock import run_seeded
 from mcp_server.testing.fake_runner import Play
 from mcp_server.testing.world import World, a_world, story
 
-SWITCH = "breaker_faults"
-"""The policy's field; 0 switches the breaker off."""
 OUTAGE_S = (300.0, 900.0)
 BOUND_S = 3600.0
 """Idle slots are counted for so long after the outage, at most: work that failed for good never goes on."""
@@ -111,16 +109,14 @@ def idle_slot_s(spans: list[tuple[float, float]], slots: int, from_s: float, unt
 
 
 def rows(config: Config) -> Iterator[Row]:
-    """With the outage, by slots; then without one. Raises `NotYet` while the policy has no breaker."""
-    if SWITCH not in {field.name for field in fields(Policy)}:
-        raise NotYet(f"Policy has no field {SWITCH!r} yet, so there is no breaker to switch on or off.")
+    """With the outage, by slots; then without one."""
     seeds = range(config.seed, config.seed + config.of(12, 3))
     for slots in (2, 8) if config.quick else (2, 4, 8):
         weathers = [Weather(seed, OUTAGE_S) for seed in seeds]
-        on, off = ([live(w, slots, **switched) for w in weathers] for switched in ({}, {SWITCH: 0}))
+        on, off = ([live(w, slots, **switched) for w in weathers] for switched in ({}, {"breaker_faults": 0}))
         yield from _outage_rows(slots, on, off)
     weathers = [Weather(seed, None, STRAY) for seed in seeds]
-    on, off = ([live(w, 4, **switched) for w in weathers] for switched in ({}, {SWITCH: 0}))
+    on, off = ([live(w, 4, **switched) for w in weathers] for switched in ({}, {"breaker_faults": 0}))
     here, there = (mean(fate.makespan_s for fate in fates) / 60 for fates in (on, off))
     yield Row(
         4,

@@ -58,7 +58,7 @@ class Ours:
             landing = await self._merge.rebase(attempt, base, outcome.head)
             assert isinstance(landing, Landing), landing
             await self._merge.checkout(EPIC)
-            assert await self._merge.advance(EPIC, landing.onto, landing.head)
+            assert await self._merge.advance(attempt, landing.onto, landing.head)
             await self._merge.forget(attempt)
         return time.perf_counter() - began_s - agent_s
 

@@ -17,9 +17,10 @@ from mcp_server.core.model import Epic, EpicId, Ledger, Story, StoryState
 from mcp_server.core.planning import Plan, plan
 from mcp_server.core.views import EpicState, epic_state, is_at_rest
 from mcp_server.engine.engine import Engine
+from mcp_server.engine.landed import adopt
 from mcp_server.errors import Code, Fault, JournalError, Refused
 from mcp_server.server.host import Host, journal_error
-from mcp_server.server.launch import Launch, adopt, launch
+from mcp_server.server.launch import Launch, launch
 from mcp_server.server.mirror import Mirror
 from mcp_server.server.signals import ended_by_signal
 from mcp_server.server.world import World
@@ -59,7 +60,7 @@ async def run_epic(repo: Path, asked: Asked, console: Console | None = None) -> 
     world = await World.open(repo)
     reading = read_epic(asked.epic_file)
     planned = plan(reading.draft, redo=asked.redo, config_checks=bool(world.settings().epic.checks))
-    for note in (*planned.warnings, *reading.notes, *await world.repository.notices()):
+    for note in (*planned.warnings, *reading.notes, *await world.notices()):
         console.print(f"note: {note}")
     outcome = _Outcome()
     try:
@@ -101,7 +102,7 @@ async def _run(host: Host, planned: Plan, asked: Asked, console: Console) -> Non
         if any(s.state is StoryState.MERGING for s in _stories(engine, epic_id)):
             console.print("An earlier run left finished stories in the merge queue; they are merged first.")
             await engine.wait_for(lambda _: all(s.state is not StoryState.MERGING for s in _stories(engine, epic_id)))
-        adopt(engine, planned)
+        await adopt(engine, planned)
         try:
             await launch(host.world, engine, asked.launch(epic_id))
         except Refused as refused:

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from mcp_server.core.model import LIVE, SETTLED, Cause, Epic, Story, StoryState, WaveState
+from mcp_server.core.stories import altered
 
 
 def put(epic: Epic, story: Story, **changes: Any) -> Epic:
     """The epic with one story changed."""
-    return replace(epic, stories={**epic.stories, story.spec.id: replace(story, **changes)})
+    return replace(epic, stories=epic.stories.put(altered(story, **changes)))
 
 
 def stop(epic: Epic, story: Story, reason: str, cause: Cause = Cause.STOPPED) -> Epic:
@@ -31,7 +32,6 @@ def drain(epic: Epic, because: str) -> Epic:
 
 def halt(epic: Epic, because: str) -> Epic:
     """The epic with its wave draining and its agents told to stop; what waits in the merge queue is merged."""
-    for story in list(epic.stories.values()):
-        if story.state in LIVE:
-            epic = stop(epic, story, because)
+    for story in list(epic.stories.in_state(*LIVE)):
+        epic = stop(epic, story, because)
     return drain(epic, because)

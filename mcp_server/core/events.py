@@ -175,6 +175,18 @@ class BranchMerged:
 
 
 @dataclass(frozen=True, slots=True)
+class MergeFound:
+    """Git has the attempt's work on the integration branch, and the journal did not know: it was lost, or cut short."""
+
+    attempt: AttemptId
+    onto: Sha
+    """Where the merge before it ended; for the first one, where the branch began."""
+    tip: Sha
+    files: tuple[str, ...]
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class MergeRefused:
     """The rebase conflicted, a check was red, or the world failed us."""
 
@@ -291,4 +303,4 @@ Word = (
 )
 """What the lead says, and the end of an engine: each names its epic."""
 
-Event = EpicPlanned | Word | Fact | Ticked
+Event = EpicPlanned | Word | Fact | MergeFound | Ticked

@@ -13,6 +13,7 @@ from mcp_server.core.events import (
     EpicPlanned,
     EpicResumed,
     Event,
+    MergeFound,
     StoryCancelled,
     StoryRetried,
     StorySkipped,
@@ -28,6 +29,7 @@ from mcp_server.core.model import (
     SETTLED,
     Cause,
     Epic,
+    EpicId,
     Ledger,
     Story,
     StoryId,
@@ -36,8 +38,9 @@ from mcp_server.core.model import (
     WaveState,
     is_alive,
 )
-from mcp_server.core.outcomes import kept, reported, stopped_state
+from mcp_server.core.outcomes import found, kept, reported, stopped_state
 from mcp_server.core.settle import settle
+from mcp_server.core.stories import Stories, altered
 
 
 def evolve(ledger: Ledger, event: Event) -> Ledger:
@@ -48,6 +51,8 @@ def evolve(ledger: Ledger, event: Event) -> Ledger:
     match event:
         case EpicPlanned():
             epic = _planned(ledger.epics.get(event.spec.id), event)
+        case MergeFound():
+            epic = found(ledger.epics[event.attempt.epic], event)
         case Ticked():
             return _stamp(ledger, settle(after))
         case EpicResumed():
@@ -59,27 +64,27 @@ def evolve(ledger: Ledger, event: Event) -> Ledger:
             else:
                 after = replace(after, breakers=judged(ledger, event))
                 epic = reported(after, ledger.epics[event.attempt.epic], event)
-    return _stamp(ledger, settle(replace(after, epics={**ledger.epics, epic.spec.id: epic})))
+    return _stamp(ledger, settle(replace(after, epics={**ledger.epics, epic.spec.id: epic}), epic.spec.id))
 
 
 def _stamp(before: Ledger, after: Ledger) -> Ledger:
     """Date every change of state once, here: when, and by which fact."""
-    epics = dict(after.epics)
+    dated: dict[EpicId, Epic] = {}
     for epic_id, epic in after.epics.items():
         known = before.epics.get(epic_id)
         if epic is known:
             continue
-        stories = dict(epic.stories)
-        for story_id, story in epic.stories.items():
-            old = known.stories.get(story_id) if known is not None else None
+        stories = epic.stories
+        for old, story in epic.stories.since(known.stories if known is not None else None):
             if old is None or (old.state, old.attempt) != (story.state, story.attempt):
-                stories[story_id] = replace(story, since_s=after.as_of_s, changed=after.seq)
-        epics[epic_id] = replace(epic, stories=stories)
-    return replace(after, epics=epics)
+                stories = stories.put(altered(story, since_s=after.as_of_s, changed=after.seq))
+        if stories is not epic.stories:
+            dated[epic_id] = replace(epic, stories=stories)
+    return replace(after, epics={**after.epics, **dated}) if dated else after
 
 
 def _planned(before: Epic | None, event: EpicPlanned) -> Epic:
-    stories: dict[StoryId, Story] = {}
+    stories: list[Story] = []
     for spec in event.spec.stories:
         known = before.stories.get(spec.id) if before is not None else None
         level, rank = event.levels[spec.id], event.ranks[spec.id]
@@ -91,10 +96,10 @@ def _planned(before: Epic | None, event: EpicPlanned) -> Epic:
             story = replace(story, state=StoryState.MERGED)
         elif story.state is StoryState.MERGED and story.merged_as is None and not spec.done:
             story = replace(story, state=StoryState.PENDING)  # the author took the mark back
-        stories[spec.id] = story
+        stories.append(story)
     if before is None:
-        return Epic(spec=event.spec, stories=stories)
-    return replace(before, spec=event.spec, stories=stories)
+        return Epic(spec=event.spec, stories=Stories(stories))
+    return replace(before, spec=event.spec, stories=Stories(stories))
 
 
 def _told(epic: Epic, event: Word) -> Epic:

@@ -128,6 +128,7 @@ def touching(entries: Iterable[str], *, budget: int) -> tuple[list[tuple[str, st
     return list(pairs), True
 
 
+@lru_cache(maxsize=1 << 15)
 def _below(entry: str) -> str:
     return _key(entry).strip("/") + "/"
 

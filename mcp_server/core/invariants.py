@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Callable
+from itertools import product
 
 from mcp_server.core.breakers import profile_of
 from mcp_server.core.footprint import overlap
@@ -15,7 +16,9 @@ from mcp_server.core.model import (
     Epic,
     Ledger,
     Story,
+    StoryId,
     StoryState,
+    Wave,
     WaveState,
     is_alive,
     is_team,
@@ -25,26 +28,78 @@ from mcp_server.core.spending import epic_share
 from mcp_server.core.wanted import Integrate, next_wake_s, wanted
 
 ACTIVE = frozenset({StoryState.OFFERED, StoryState.RUNNING})
+_REST = SETTLED | {StoryState.PENDING, StoryState.MERGING}
+_RESTLESS = frozenset(StoryState) - _REST
+
+Check = Callable[[Ledger, Ledger], None]
+"""Looks at a change, from a ledger in which all holds to the next. Raises AssertionError."""
 
 
 def check(ledger: Ledger) -> None:
     """Raise AssertionError with the broken sentence when one does not hold."""
-    alive = [s for e in ledger.epics.values() for s in e.stories.values() if s.state in LIVE and s.head is None]
-    waves = [e.wave for e in ledger.epics.values() if e.wave is not None and is_alive(e.wave)]
-    slots = max((w.policy.slots for w in waves), default=0)
-    assert len(alive) <= slots, "no more attempts are alive than there are slots"
+    _check_slots(ledger)
     for epic in ledger.epics.values():
+        assert epic.stories.is_marked_right(), f"{epic.spec.id}: what is derived of its stories agrees with them"
         for story in epic.stories.values():
             _check_story(epic, story)
         _check_wave(epic)
-    _check_files(ledger)
+    _check_files(ledger, [(e, s) for e in ledger.epics.values() for s in e.stories.in_state(*ACTIVE)])
+    _check_breakers(ledger)
+    _check_jobs(ledger)
+
+
+def check_change(before: Ledger, after: Ledger) -> None:
+    """What `check` finds, given that it found nothing before, by looking only at what has changed and around it."""
+    _check_slots(after)
+    touched: list[tuple[Epic, Story]] = []
+    for name, epic in after.epics.items():
+        known = before.epics.get(name)
+        if epic is not known:
+            stories = _touched(known, epic)
+            touched += [(epic, story) for story in stories]
+            for story in stories:
+                sentence = f"{name}: what is derived of its stories agrees with them"
+                assert epic.stories.is_marked_right_at(story), sentence
+                _check_story(epic, story)
+            _check_wave(epic)
+    _check_files(after, touched)
+    _check_breakers(after)
+    _check_jobs(after)
+
+
+def _touched(before: Epic | None, epic: Epic) -> list[Story]:
+    """Stories of which something may be broken now: by themselves, by what they build on, by the wave."""
+    stories = epic.stories
+    if before is None:
+        return list(stories.values())
+    found: dict[StoryId, Story] = {}
+    for was, story in stories.since(before.stories):
+        found[story.spec.id] = story
+        if was is None or was.state is not story.state:
+            found.update((s.spec.id, s) for s in stories.dependents(story))
+    if epic.wave != before.wave:
+        found.update((s.spec.id, s) for s in stories.in_state(StoryState.QUEUED, *HOLDS_FILES))
+    return list(found.values())
+
+
+def _alive_waves(ledger: Ledger) -> list[Wave]:
+    return [e.wave for e in ledger.epics.values() if e.wave is not None and is_alive(e.wave)]
+
+
+def _check_slots(ledger: Ledger) -> None:
+    alive = sum(s.head is None for e in ledger.epics.values() for s in e.stories.in_state(*LIVE))
+    slots = max((w.policy.slots for w in _alive_waves(ledger)), default=0)
+    assert alive <= slots, "no more attempts are alive than there are slots"
+
+
+def _check_jobs(ledger: Ledger) -> None:
+    """Of all epics together: whoever should be at work, and that a wave never waits for nothing."""
     jobs = wanted(ledger)
     assert len({j.attempt[:2] for j in jobs}) == len(jobs), "a story has at most one job"
     integrations = [j.attempt.epic for j in jobs if isinstance(j, Integrate)]
     assert len(set(integrations)) == len(integrations), "an epic merges one story at a time"
-    _check_breakers(ledger)
-    if any(e.wave is not None and is_alive(e.wave) and not e.paused for e in ledger.epics.values()):
-        stopping = any(s.state is StoryState.STOPPING for e in ledger.epics.values() for s in e.stories.values())
+    if any(is_alive(e.wave) and not e.paused for e in ledger.epics.values()):
+        stopping = any(epic.stories.any_in(StoryState.STOPPING) for epic in ledger.epics.values())
         offered = any(claimable(ledger, epic) for epic in ledger.epics.values())
         awaited = jobs or stopping or offered or next_wake_s(ledger) is not None
         assert awaited, "a living wave waits for something that will come"
@@ -72,37 +127,39 @@ def _check_story(epic: Epic, story: Story) -> None:
 def _check_breakers(ledger: Ledger) -> None:
     for name, breaker in ledger.breakers.items():
         assert breaker.opened or breaker.probe is None, f"breaker {name}: only an open one has a probe"
-        for epic in ledger.epics.values():
-            for story in epic.stories.values():
-                if breaker.opened and story.state is StoryState.OFFERED and not is_team(epic):
-                    counts = name in (REPOSITORY, profile_of(epic, story))
-                    earlier = story.changed < breaker.changed
-                    probes = breaker.probe == attempt_of(epic, story)
-                    assert not counts or earlier or probes, f"breaker {name}: open, it starts nothing but its probe"
+        for epic in ledger.epics.values() if breaker.opened else ():
+            for story in epic.stories.in_state(StoryState.OFFERED) if not is_team(epic) else ():
+                counts = name in (REPOSITORY, profile_of(epic, story))
+                earlier = story.changed < breaker.changed
+                probes = breaker.probe == attempt_of(epic, story)
+                assert not counts or earlier or probes, f"breaker {name}: open, it starts nothing but its probe"
 
 
 def _check_wave(epic: Epic) -> None:
     if is_alive(epic.wave) and epic_share(epic) >= 1.0:
-        spending = [s.spec.id for s in epic.stories.values() if s.state in ACTIVE]
-        assert not spending, f"{epic.spec.id}: nothing is at work when the budget is spent"
+        assert not epic.stories.any_in(*ACTIVE), f"{epic.spec.id}: nothing is at work when the budget is spent"
     if epic.wave is None or epic.wave.state is not WaveState.FINISHED:
         return
-    rest = SETTLED | {StoryState.PENDING, StoryState.MERGING}
-    for story in epic.stories.values():
+    for story in epic.stories.in_state(*_RESTLESS):
         stopped_merge = story.state is StoryState.STOPPING and story.head is not None
-        assert story.state in rest or stopped_merge, f"{epic.spec.id}: a finished wave leaves no attempt alive"
+        assert stopped_merge, f"{epic.spec.id}: a finished wave leaves no attempt alive"
 
 
-def _check_files(ledger: Ledger) -> None:
-    """An attempt never works beside one that holds its files, unless one of their waves was told not to look."""
-    held = [
-        (e, s)
-        for e in ledger.epics.values()
-        for s in e.stories.values()
-        if s.state in HOLDS_FILES and s.spec.files and e.wave is not None and e.wave.policy.conflict_detection
-    ]
-    for (e1, a), (e2, b) in combinations(held, 2):
-        if a.state not in ACTIVE and b.state not in ACTIVE:
+def _check_files(ledger: Ledger, among: list[tuple[Epic, Story]]) -> None:
+    """An attempt never works beside one that holds its files, unless one of their waves was told not to look.
+
+    Of two, one at least is in `among`.
+    """
+    looked_at = [(e, s) for e, s in among if s.state in HOLDS_FILES and _is_careful(e, s)]
+    if not looked_at:
+        return
+    held = [(e, s) for e in ledger.epics.values() for s in e.stories.holding() if _is_careful(e, s)]
+    for (e1, a), (e2, b) in product(looked_at, held):
+        if a is b or (a.state not in ACTIVE and b.state not in ACTIVE):
             continue
         names = f"{e1.spec.id}/{a.spec.id} and {e2.spec.id}/{b.spec.id}"
         assert not overlap(a.spec.files, b.spec.files), f"{names}: overlapping stories are never in flight together"
+
+
+def _is_careful(epic: Epic, story: Story) -> bool:
+    return bool(story.spec.files) and epic.wave is not None and epic.wave.policy.conflict_detection

@@ -20,6 +20,7 @@ from mcp_server.core.model import (
     is_alive,
     is_team,
 )
+from mcp_server.core.stories import urgency
 from mcp_server.errors import Code, Refused
 
 ENDS_IN = frozenset({StoryState.RUNNING, StoryState.MERGING})
@@ -53,8 +54,7 @@ def offers(epic: Epic) -> list[Story]:
     """Stories that a sub-agent may claim now, most urgent first."""
     if not is_team(epic):
         return []
-    open_ = [s for s in epic.stories.values() if s.state is StoryState.OFFERED]
-    return sorted(open_, key=lambda s: (-s.rank, s.level, s.spec.id))
+    return sorted(epic.stories.in_state(StoryState.OFFERED), key=urgency)
 
 
 def claimable(ledger: Ledger, epic: Epic) -> list[Story]:

@@ -13,6 +13,7 @@ from mcp_server.core.events import (
     AttemptSucceeded,
     BranchMerged,
     Event,
+    MergeFound,
     MergeRefused,
     WaveInterrupted,
     WaveStarted,
@@ -53,7 +54,7 @@ def spans(events: Iterable[Event], epic: EpicId) -> list[Span]:
                 started[event.attempt] = event.at_s
             case AttemptSucceeded():
                 ended[event.attempt] = event.at_s
-            case BranchMerged():
+            case BranchMerged() | MergeFound():
                 outcome[event.attempt] = event.at_s, "merged"
             case AttemptFailed() | MergeRefused():
                 ended.setdefault(event.attempt, event.at_s)

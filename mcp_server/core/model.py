@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from mcp_server.core.stories import Stories
 
 EpicId = str
 StoryId = str
@@ -224,7 +227,7 @@ class Story:
     agent: str = ""
     """Profile that the current attempt was admitted for."""
     faults: int = 0
-    """Faults of the world that cost it no attempt, since a wave last released it."""
+    """Faults that cost it no attempt, since a wave last released it."""
     used: Usage = NOTHING_USED
     """What its earlier attempts have cost."""
     using: Usage = NOTHING_USED
@@ -294,7 +297,7 @@ class Policy:
     """Faults in a row, by order of completion, that open a breaker; 0 switches breakers off."""
     cooldown_s: float = 30.0
     """How long a breaker stays open before one probe is let through; doubles up to `cooldown_cap_s`."""
-    cooldown_cap_s: float = 300.0
+    cooldown_cap_s: float = 120.0
     probe_s: float = 120.0
     """A probe that has worked for so long without a fault closes its breaker: it need not come to its end."""
     fault_tries: int = 10
@@ -327,9 +330,8 @@ class Wave:
     started_s: float
     ended_because: str = ""
     fewer: int = 0
-    """Slots that are given up for now, under `adaptive_slots`."""
+    """Slots that are given up for now, under `adaptive_slots`; `ends` are the last ones, True for a bad one."""
     ends: tuple[bool, ...] = ()
-    """How the last attempts ended, under `adaptive_slots`: True for a fault or a rate limit."""
     calm_since_s: float = 0.0
     """When the last of those happened, or the slots last changed."""
 
@@ -350,9 +352,8 @@ class Breaker:
     parks: int = 0
     """Rate limits in a row that named no end."""
     because: str = ""
-    """The fault that opened it, or the rate limit."""
     changed: int = 0
-    """Number of the fact that opened or parked it."""
+    """Number of the fact that opened or parked it, as `because` says."""
 
 
 REPOSITORY = "*"
@@ -364,7 +365,7 @@ class Epic:
     """One epic's whole state."""
 
     spec: EpicSpec
-    stories: Mapping[StoryId, Story]
+    stories: Stories
     wave: Wave | None = None
     merges: int = 0
     """Merge ranks given out so far."""

@@ -17,6 +17,7 @@ from mcp_server.core.events import (
     Fact,
     LeaseEnded,
     LeaseRenewed,
+    MergeFound,
     MergeProven,
     MergeRefused,
     UsageReported,
@@ -245,6 +246,29 @@ def _fail_fast(epic: Epic, story: Story) -> Epic:
     if wave is None or wave.state is not WaveState.RUNNING or not (wave.policy.fail_fast and story.spec.critical):
         return epic
     return halt(epic, f"fail_fast: critical story {story.spec.id!r} failed")
+
+
+def found(epic: Epic, event: MergeFound) -> Epic:
+    """Merged, whatever the journal believed; what belonged to an attempt that this one has overtaken is over."""
+    story = epic.stories[event.attempt.story]
+    attempt = max(story.attempt, event.attempt.number)
+    epic = replace(epic, merges=epic.merges + 1, base=epic.base or event.onto)
+    return put(
+        epic,
+        story,
+        state=StoryState.MERGED,
+        attempt=attempt,
+        budget=max(story.budget, attempt),
+        merged_as=event.tip,
+        files_changed=event.files,
+        merge_rank=epic.merges,
+        head=None,
+        process=None,
+        proven=story.proven if story.proven is not None and story.proven.head == event.tip else None,
+        failure=None,
+        stop_reason="",
+        not_before_s=0.0,
+    )
 
 
 def kept(story: Story, saved_ref: str | None) -> Failure | None:

@@ -43,9 +43,9 @@ def wanted(ledger: Ledger) -> frozenset[Job]:
     jobs: set[Job] = set()
     for epic in ledger.epics.values():
         team = is_team(epic)
-        for story in epic.stories.values():
+        for story in epic.stories.in_state(StoryState.OFFERED, StoryState.RUNNING):
             attempt = AttemptId(epic.spec.id, story.spec.id, story.attempt)
-            if story.state in (StoryState.OFFERED, StoryState.RUNNING) and not team:
+            if not team:
                 jobs.add(RunAttempt(attempt))
             elif is_over(story, ledger.as_of_s):
                 jobs.add(Collect(attempt))
@@ -59,12 +59,12 @@ def wanted(ledger: Ledger) -> frozenset[Job]:
 
 def merge_head(epic: Epic) -> AttemptId | None:
     """The attempt whose turn it is; nobody's while a stopped merge still has the integration worktree."""
-    if any(s.state is StoryState.STOPPING and s.head is not None for s in epic.stories.values()):
+    stories = epic.stories
+    if any(s.head is not None for s in stories.in_state(StoryState.STOPPING)):
         return None
-    queue = [s for s in epic.stories.values() if s.state is StoryState.MERGING]
-    if not queue:
+    first = min(stories.in_state(StoryState.MERGING), key=lambda s: s.merge_rank, default=None)
+    if first is None:
         return None
-    first = min(queue, key=lambda s: s.merge_rank)
     return AttemptId(epic.spec.id, first.spec.id, first.attempt)
 
 
@@ -73,11 +73,12 @@ def next_wake_s(ledger: Ledger) -> float | None:
     waits = [*_breaker_waits(ledger), *_wave_waits(ledger)]
     for epic in ledger.epics.values():
         running = epic.wave is not None and epic.wave.state is WaveState.RUNNING and not epic.paused
-        for story in epic.stories.values():
+        for story in epic.stories.delayed():
             queued = story.state is StoryState.QUEUED and running
             if (queued or story.state is StoryState.MERGING) and story.not_before_s > ledger.as_of_s:
                 waits.append(story.not_before_s)
-            lease = story.lease if story.state is StoryState.RUNNING else None
+        for story in epic.stories.in_state(StoryState.RUNNING):
+            lease = story.lease
             if lease is not None and lease.ended is None and lease.until_s > ledger.as_of_s:
                 waits.append(lease.until_s)
     return min((wait_s for wait_s in waits if ledger.as_of_s < wait_s < float("inf")), default=None)

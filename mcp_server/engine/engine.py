@@ -15,7 +15,7 @@ from mcp_server.core.commands import Command
 from mcp_server.core.decide import accept, decide
 from mcp_server.core.events import AttemptFailed, BranchMerged, Event, Fact, Ticked
 from mcp_server.core.evolve import evolve
-from mcp_server.core.invariants import check
+from mcp_server.core.invariants import Check, check_change
 from mcp_server.core.model import AttemptId, Ledger, StoryState
 from mcp_server.core.wanted import Collect, Integrate, Job, RunAttempt, next_wake_s, wanted
 from mcp_server.engine.collect import collect
@@ -26,9 +26,10 @@ from mcp_server.ports import Ports
 class Engine:
     """Stores the ledger, the living jobs' cancel scopes and one alarm; nothing else. Made by `lifecycle.running`."""
 
-    def __init__(self, ledger: Ledger, ports: Ports, jobs: anyio.abc.TaskGroup) -> None:
+    def __init__(self, ledger: Ledger, ports: Ports, jobs: anyio.abc.TaskGroup, check: Check = check_change) -> None:
         self.ledger = ledger
         self.ports = ports
+        self._check = check
         self._group = jobs
         self._scopes: dict[Job, anyio.CancelScope] = {}
         self._changed = anyio.Event()
@@ -49,7 +50,7 @@ class Engine:
         if event.at_s < self.ledger.as_of_s:  # a tick that is not stored may have been ahead of the clock
             event = replace(event, at_s=self.ledger.as_of_s)
         after = evolve(self.ledger, event)
-        check(after)
+        self._check(self.ledger, after)
         if isinstance(event, Ticked) and after == replace(self.ledger, as_of_s=after.as_of_s, seq=after.seq):
             self.ledger = replace(self.ledger, as_of_s=after.as_of_s)  # a tick that changes nothing is not a fact
         else:
@@ -160,6 +161,5 @@ def stopping(ledger: Ledger) -> set[AttemptId]:
     return {
         AttemptId(epic.spec.id, story.spec.id, story.attempt)
         for epic in ledger.epics.values()
-        for story in epic.stories.values()
-        if story.state is StoryState.STOPPING
+        for story in epic.stories.in_state(StoryState.STOPPING)
     }

@@ -234,8 +234,9 @@ async def integrate(context: Context) -> BranchMerged | MergeRefused:
             landing = await ports.merge.rebase(attempt, story.base or "", story.head or "")
             if isinstance(landing, Conflicted):
                 return await _conflict(context, landing)
-            if landing.head == landing.onto:
-                return await _landed(context, landing.head, story.files_changed)
+            with anyio.CancelScope(shield=True):
+                if landing.head == landing.onto and await ports.merge.advance(attempt, landing.onto, landing.head):
+                    return await _landed(context, landing.head, story.files_changed)
             runs = await _run_checks(context)
             if runs and runs[-1].exit_code != 0:
                 return await _red(context, landing, runs[-1])
@@ -243,7 +244,7 @@ async def integrate(context: Context) -> BranchMerged | MergeRefused:
             proven = Proven(landing.onto, landing.head, runs)
             context.report(MergeProven(attempt, proven, landing.files, ports.clock.now_s()))
             with anyio.CancelScope(shield=True):  # once git moves, the fact must follow
-                if await ports.merge.advance(attempt.epic, landing.onto, landing.head):
+                if await ports.merge.advance(attempt, landing.onto, landing.head):
                     return await _landed(context, landing.head, landing.files)
     except Fault as fault:
         return await _merge_faulted(context, fault)

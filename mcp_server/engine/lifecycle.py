@@ -9,10 +9,11 @@ import anyio
 
 from mcp_server.core.events import BranchMerged, Event, WaveInterrupted
 from mcp_server.core.evolve import evolve
-from mcp_server.core.invariants import check
+from mcp_server.core.invariants import Check, check, check_change
 from mcp_server.core.model import LIVE, AttemptId, Epic, Ledger, StoryState, is_alive, is_team
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.jobs import forget, has_landed, saved_work
+from mcp_server.engine.landed import found_merges
 from mcp_server.errors import Fault
 from mcp_server.ports import Ports
 
@@ -30,16 +31,17 @@ def replay(ports: Ports) -> Ledger:
 
 
 @asynccontextmanager
-async def running(ports: Ports) -> AsyncGenerator[Engine]:
+async def running(ports: Ports, check_each: Check = check_change) -> AsyncGenerator[Engine]:
     """The engine of a repository, alive within the block. On the way out every job is stopped and its work is saved.
 
-    The caller holds the repository's lock: there is one engine at a time.
+    The caller holds the repository's lock: there is one engine at a time. `check_each` looks at every change; tests
+    pass a thorough one.
     """
     ledger = await recover(replay(ports), ports)
     engine: Engine | None = None
     try:
         async with anyio.create_task_group() as group:
-            engine = Engine(ledger, ports, group)
+            engine = Engine(ledger, ports, group, check_each)
             engine.start()
             yield engine
             group.cancel_scope.cancel()
@@ -60,20 +62,26 @@ async def _leave(engine: Engine) -> None:
 
 
 async def recover(ledger: Ledger, ports: Ports) -> Ledger:
-    """Report what an engine that is gone left: interrupted attempts, their work saved; merges that git has already.
+    """Report what an engine that is gone left: merges that git has already; interrupted attempts, their work saved.
 
     Safe to repeat. Merges that were under way stay in the queue; they cost no agent and go on by themselves.
     Raises `Fault` when git cannot even say what is left.
     """
+    for event in await found_merges(ledger, ports, max(ports.clock.now_s(), ledger.as_of_s)):
+        ledger = _stored(ledger, ports, event)
     for attempt in await ports.worktrees.held():
         await _clear(ledger, ports, attempt)
     for epic in list(ledger.epics.values()):
         for event in await _left_over(epic, ports, max(ports.clock.now_s(), ledger.as_of_s)):
-            after = evolve(ledger, event)
-            check(after)
-            ports.journal.append([event])
-            ledger = after
+            ledger = _stored(ledger, ports, event)
     return ledger
+
+
+def _stored(ledger: Ledger, ports: Ports, event: Event) -> Ledger:
+    after = evolve(ledger, event)
+    check(after)
+    ports.journal.append([event])
+    return after
 
 
 async def _clear(ledger: Ledger, ports: Ports, attempt: AttemptId) -> None:

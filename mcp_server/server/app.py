@@ -25,12 +25,12 @@ from mcp_server.server.unlisted import QuietServer
 
 INSTRUCTIONS = """\
 epicwave runs an epic (stories with dependencies and the files they touch) to a merged, checked branch. \
-plan_epic(epic_file=...) reads and validates it; start_wave(epic=...) starts the ready stories (through='all' runs \
-to the end) and answers at once; follow its instruction to the letter if it has one; story_status(epic=..., \
-wait_s=45, since=cursor) waits until a story has ended and says why one is not running; cancel_epic stops everything \
-and saves unfinished work. Each story works in its own git worktree; what passes the checks is merged to the branch \
-epicwave/<epic>. The user's checkout is never touched. claim_story and report_story are for sub-agents that were told \
-to use them."""
+plan_epic(epic_file=...) reads and validates it; start_wave(epic=...) starts the ready stories (through='all' runs to \
+the end) and answers at once; follow its instruction to the letter if it has one; story_status(epic=..., wait_s=45, \
+since=cursor) waits until a story has ended and says why one is not running; cancel_epic stops everything and saves \
+unfinished work; steer_epic pauses, resumes, drains, retries or skips. Each story works in its own git worktree; what \
+passes the checks is merged to the branch epicwave/<epic>. The user's checkout is never touched. claim_story and \
+report_story are for sub-agents that were told to use them."""
 
 UNLISTED = frozenset({"agent_event"})
 """Tools that the editor's hooks call, and no model."""

@@ -12,18 +12,19 @@ from typing import cast
 
 import anyio
 import anyio.abc
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from mcp_server.adapters.journal.sqlite import SqliteJournal
 from mcp_server.core.model import Ledger, is_alive, is_team
+from mcp_server.core.policy import jitter, poll_after_s
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.lifecycle import running
 from mcp_server.errors import Code, Fault, FaultCause, JournalError, Refused
 from mcp_server.server.mirror import Mirror
 from mcp_server.server.world import World
 
-LOOK_S = 0.2
-"""How often another process's journal is looked at while somebody waits for a change, in seconds."""
+LOOK_S, LOOK_MAX_S = 0.2, 2.0
+"""Another process's journal cannot push: how soon it is looked at after a change, and at the latest, in seconds."""
 
 
 class Host:
@@ -94,8 +95,18 @@ class Host:
                 if self._engine is not None:
                     await self._engine.wait_for(condition, math.inf)
                 else:
-                    await anyio.sleep(LOOK_S)
+                    await self._look_until(condition)
         return self.ledger()
+
+    async def _look_until(self, condition: Callable[[Ledger], bool]) -> None:
+        """Look at another engine's journal until the condition holds, or until we have the engine ourselves."""
+        seen, since_s = self.ledger().seq, anyio.current_time()
+        while self._engine is None and not condition(now := self.ledger()):
+            if now.seq != seen:
+                seen, since_s = now.seq, anyio.current_time()
+            share = jitter(os.getpid(), anyio.current_time())
+            quiet_s = anyio.current_time() - since_s
+            await anyio.sleep(poll_after_s(quiet_s, first_s=LOOK_S, cap_s=LOOK_MAX_S, share=share))
 
     async def _keep(self, *, task_status: anyio.abc.TaskStatus[Engine]) -> None:
         """Hold the lock and the engine until nobody uses it and nothing is alive."""
@@ -148,6 +159,7 @@ class holding:  # noqa: N801 - it is used as a verb: `with holding(...)`
         try:
             self._holder.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
+            _must_be_real(self._lock)
             self._holder.write_text(json.dumps({"pid": os.getpid(), "what": self._name}), "utf-8")
         except Timeout as error:
             raise Refused(
@@ -155,6 +167,10 @@ class holding:  # noqa: N801 - it is used as a verb: `with holding(...)`
                 f"Another process runs this repository's engine ({self._who()}).",
                 "Its progress is in story_status here too. To change anything, use that process, or end it first.",
             ) from error
+        except NotImplementedError as error:
+            self._lock.release()
+            why = f"{self._holder.parent} lies on a file system without locks: two engines could not be kept apart."
+            raise Fault(FaultCause.DISK, f"{why} Work in a clone on a local disk.") from error
         except OSError as error:
             self._lock.release()
             raise Fault(FaultCause.DISK, f"The folder {self._holder.parent} cannot be used: {error}.") from error
@@ -169,3 +185,9 @@ class holding:  # noqa: N801 - it is used as a verb: `with holding(...)`
         except (OSError, ValueError):
             return "it has just started"
         return f"{holder['what']}, process {holder['pid']}"
+
+
+def _must_be_real(lock: object) -> None:
+    """Where the system has no locks for a file, filelock makes do with the file's existence, which outlives a kill."""
+    if isinstance(lock, SoftFileLock):
+        raise NotImplementedError

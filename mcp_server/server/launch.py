@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import anyio.lowlevel
 
-from mcp_server.core.commands import PlanEpic, StartWave, Through
+from mcp_server.core.commands import StartWave, Through
 from mcp_server.core.decide import decide
 from mcp_server.core.events import WaveStarted, WaveWidened
 from mcp_server.core.model import Epic, EpicId, Sha, Strategy, is_alive, is_team
-from mcp_server.core.planning import Plan
 from mcp_server.core.steer import epic_of
 from mcp_server.engine.engine import Engine
 from mcp_server.errors import Code, Refused
@@ -33,13 +32,6 @@ class Launch:
     """Answers and advice for single stories."""
     has_agents: bool = True
     """Whoever asks has sub-agents of its own that can claim stories: an editor has, a terminal has not."""
-
-
-def adopt(engine: Engine, planned: Plan) -> None:
-    """Take a planned epic into the ledger; what is there already in the same words is left alone. Raises `Refused`."""
-    known = engine.ledger.epics.get(planned.spec.id)
-    if known is None or known.spec != planned.spec:
-        engine.handle(PlanEpic(planned))
 
 
 async def launch(world: World, engine: Engine, asked: Launch) -> WaveStarted | WaveWidened:

@@ -14,15 +14,26 @@ class Mirror:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._journal: SqliteJournal | None = None
+        self._file: tuple[int, int] | None = None
+        """Device and number of the file that it was read from."""
+        self._journal = SqliteJournal(path)
         self._seen = Ledger()
 
     def ledger(self) -> Ledger:
-        """The state now; an empty one when nothing was ever planned. Raises `Refused(journal_unreadable)`."""
-        if self._journal is None:
-            if not self._path.exists():
-                return self._seen
-            self._journal = SqliteJournal(self._path)
+        """The state now; an empty one when nothing was ever planned.
+
+        Raises `Refused`: `journal_unreadable`, `journal_newer`.
+        """
+        if (file := self._present()) != self._file:  # moved away, or another one put in its place
+            self._journal.close()
+            self._file, self._journal, self._seen = file, SqliteJournal(self._path), Ledger()
         for event in self._journal.replay(after=self._seen.seq):
             self._seen = evolve(self._seen, event)
         return self._seen
+
+    def _present(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino

@@ -28,7 +28,7 @@ ENV_PREFIX = "EPICWAVE_EPIC__"
 MAX_SLOTS = 64
 MAX_ATTEMPTS = 10
 MAX_SECONDS = 7 * 86_400
-COOLDOWN_CAP_S = 300.0
+COOLDOWN_CAP_S = 120.0
 """A breaker's cool-down doubles up to this, in seconds."""
 _STRATEGIES = " | ".join(Strategy)
 _TIME = f"seconds, more than 0 and at most {MAX_SECONDS}"

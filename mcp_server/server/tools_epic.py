@@ -17,10 +17,11 @@ from mcp_server.core.model import LIVE, SETTLED, Epic, Ledger, Process, StorySta
 from mcp_server.core.planning import plan
 from mcp_server.core.steer import epic_of
 from mcp_server.core.views import epic_state
+from mcp_server.engine.landed import adopt
 from mcp_server.errors import Code, Refused
 from mcp_server.server.ask import client_name
 from mcp_server.server.host import Host
-from mcp_server.server.launch import Launch, adopt, launch
+from mcp_server.server.launch import Launch, launch
 from mcp_server.server.paging import clip, named
 from mcp_server.server.session import Session
 from mcp_server.server.wire import (
@@ -62,9 +63,9 @@ async def plan_epic(
     checked = bool(host.world.settings().epic.checks)
     planned = await anyio.to_thread.run_sync(lambda: plan(reading.draft, redo=redo, config_checks=checked))
     async with host.engine() as engine:
-        adopt(engine, planned)
+        await adopt(engine, planned)
     unused = [UnusedText(line=u.line, text=u.text, why=u.why) for u in reading.unused]
-    notices = [*reading.notes, *await host.world.repository.notices()]
+    notices = [*reading.notes, *await host.world.notices()]
     return PlanReply.page(planned, unused, notices, offset)
 
 
@@ -110,7 +111,7 @@ async def start_wave(
         ledger = engine.ledger
     now, cursor = ledger.epics[epic], ledger.seq
     reply = _wave_reply(now, cursor).model_copy(update=session.team.words(ledger, now, client_name(ctx)))
-    notices = await host.world.repository.notices()
+    notices = await host.world.notices()
     if is_team(now) and not await host.world.repository.ignores(HOST_WORKTREES):
         notices = (*notices, f"{HOST_WORKTREES} is not ignored by git: `git add -A` would take what agents make there.")
     return _listed(reply, now, event, list(notices))

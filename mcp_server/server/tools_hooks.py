@@ -15,22 +15,31 @@ from mcp_server.engine.jobs import forget
 from mcp_server.server.host import Host
 from mcp_server.server.session import Session
 
+CAUSES = {
+    "rate_limit": Cause.RATE_LIMIT,
+    "authentication_failed": Cause.API_ERROR,
+    "billing_error": Cause.API_ERROR,
+    "server_error": Cause.API_ERROR,
+}
+"""Why a turn of Claude Code's failed, as its hook StopFailure says it in `error`; anything else is a lost lease."""
+
 
 async def agent_event(
     ctx: Context[Session],
     event: Literal["started", "stopped", "failed"],
     agent: str = "",
     cwd: str | None = None,  # noqa: ARG001 - hooks send it; the lease knows where its holder works
+    error: str = "",
 ) -> CallToolResult:
     """For the editor's hooks: a sub-agent was started, wants to stop, or died. Answers what a hook may answer.
 
     Who wants to stop with a story that is not done is told once what is missing; after that its lease ends.
     """
     # a hook takes the text as its output: a reply of ours would be JSON around it
-    return CallToolResult(content=[TextContent(type="text", text=json.dumps(await _said(ctx, event, agent)))])
+    return CallToolResult(content=[TextContent(type="text", text=json.dumps(await _said(ctx, event, agent, error)))])
 
 
-async def _said(ctx: Context[Session], event: str, agent: str) -> dict[str, str]:
+async def _said(ctx: Context[Session], event: str, agent: str, error: str) -> dict[str, str]:
     session = ctx.request_context.lifespan_context
     team = session.team
     if not agent:
@@ -50,10 +59,12 @@ async def _said(ctx: Context[Session], event: str, agent: str) -> dict[str, str]
         return {"decision": "block", "reason": _reason(attempts[0], _story(host.ledger(), attempts[0]))}
     async with host.engine() as engine:
         word = "died" if event == "failed" else "ended its turn without a report"
+        cause = CAUSES.get(error, Cause.LEASE_LOST) if event == "failed" else Cause.LEASE_LOST
+        told = f"{word} ({error})" if error in CAUSES else word
         for attempt in team.holders(engine.ledger, agent):
             lease = _story(engine.ledger, attempt).lease
             assert lease is not None, "holders looked"  # noqa: S101
-            engine.handle(EndLease(attempt, lease.token, Cause.LEASE_LOST, f"Its sub-agent {word}."))
+            engine.handle(EndLease(attempt, lease.token, cause, f"Its sub-agent {told}."))
     return {}
 
 

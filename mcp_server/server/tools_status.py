@@ -12,7 +12,7 @@ from pydantic import Field
 
 from mcp_server.core.breakers import holding_names
 from mcp_server.core.model import LIVE, SETTLED, Breaker, Epic, Ledger, Story, StoryState, is_team
-from mcp_server.core.policy import poll_after_s
+from mcp_server.core.policy import jitter, poll_after_s
 from mcp_server.core.steer import epic_of, story_of
 from mcp_server.core.views import EpicState, counts, epic_state, is_at_rest, question
 from mcp_server.errors import Code, Refused
@@ -158,7 +158,7 @@ async def _reply(host: Host, ledger: Ledger, asked: _Asked, words: Mapping[str, 
     rest = StatusReply(
         cursor=ledger.seq,
         changed=asked.since is None or bool(stories),
-        poll_after_s=round(poll_after_s(now_s - last_change_s), 1) if polls else 0,
+        poll_after_s=round(poll_after_s(now_s - last_change_s, share=jitter(ledger.seq)), 1) if polls else 0,
         next=_next(ledger, epics),
     ).model_copy(update=words)
     if asked.story is None:

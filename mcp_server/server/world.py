@@ -20,7 +20,7 @@ from mcp_server.adapters.git.integration import GitMerge
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.saving import sweep
 from mcp_server.adapters.git.worktrees import GitWorktrees
-from mcp_server.adapters.journal.sqlite import SqliteJournal
+from mcp_server.adapters.journal.sqlite import SqliteJournal, notices
 from mcp_server.core.model import AttemptId, EpicId, Process, Story
 from mcp_server.ports import Ports
 from mcp_server.server.settings import Settings, load_settings
@@ -53,6 +53,10 @@ class World:
     def journal_path(self) -> Path:
         """The journal's file."""
         return self.state_dir / "journal.db"
+
+    async def notices(self) -> tuple[str, ...]:
+        """One sentence for each thing that a user should know before a run."""
+        return (*await self.repository.notices(), *notices(self.journal_path))
 
     def settings(self) -> Settings:
         """The configuration as it is now. Raises `Refused(bad_config)`."""

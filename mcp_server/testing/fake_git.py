@@ -6,7 +6,7 @@ makes worktrees of its own: `host_desk`, then `switch` at that desk to the attem
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import anyio
 from mcp_server.adapters.git.names import (
     BASES,
     INTEGRATION_FOLDER,
+    LANDED,
     SETTLED,
     WORK,
     attempt_branch,
@@ -23,14 +24,16 @@ from mcp_server.adapters.git.names import (
     attempt_ref,
     base_ref,
     integration_branch,
+    landed_ref,
     rescue_ref,
     settled_ref,
 )
-from mcp_server.core.model import AttemptId, EpicId, Sha
+from mcp_server.core.model import AttemptId, EpicId, Sha, StoryId
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import (
     Conflicted,
     Done,
+    Landed,
     Landing,
     Lent,
     NoBranch,
@@ -275,19 +278,41 @@ class FakeMerge:
             self._git.check_out(path, self._tip(epic))
         return path
 
-    async def advance(self, epic: EpicId, onto: Sha, head: Sha) -> bool:
+    async def advance(self, attempt: AttemptId, onto: Sha, head: Sha) -> bool:
         """See `MergePort.advance`."""
         await self._git.step("advance")
-        tip, branch = self._tip(epic), integration_branch(epic)
+        tip, branch = self._tip(attempt.epic), integration_branch(attempt.epic)
+        noted = self._git.refs.get(landed_ref(attempt))
         if self._git.is_ancestor(head, tip):
+            if noted is None or not self._git.is_ancestor(noted, tip):
+                self._git.refs[landed_ref(attempt)] = head
             return True
         if not self._git.is_ancestor(onto, head):
             raise Fault(FaultCause.GIT, f"{head} does not descend from {onto}.")
         if had := self._git.where(f"{HEADS}{branch}"):
             raise Fault(FaultCause.BRANCH_CHECKED_OUT, f"{branch} is checked out in {_told(had[0])}.")
         if tip == onto:
+            self._git.refs[landed_ref(attempt)] = head
             self._git.refs[f"{HEADS}{branch}"] = head
         return tip == onto
+
+    async def landed(self, epic: EpicId, but: Collection[StoryId] = ()) -> list[Landed]:
+        """See `MergePort.landed`."""
+        await self._git.step("landed")
+        git = self._git
+        tip = git.refs.get(f"{HEADS}{integration_branch(epic)}")
+        noted = {
+            a: sha for ref, sha in git.refs.items() if ref.startswith(f"{LANDED}{epic}/") if (a := attempt_of_ref(ref))
+        }
+        last = {a.story: (a, noted[a]) for a in sorted(noted) if tip and git.is_ancestor(noted[a], tip)}
+        found: list[Landed] = []
+        onto: Sha | None = None
+        for attempt, head in sorted(last.values(), key=lambda at: (len(git.ancestry(at[1])), at[0])):
+            before = onto or git.fork(head, git.desks[USER_DESK].head) or head
+            onto = head
+            if attempt.story not in but:
+                found.append(Landed(attempt, Landing(before, head, git.changed(before, head))))
+        return found
 
     async def contains(self, epic: EpicId, sha: Sha) -> bool:
         """See `MergePort.contains`."""

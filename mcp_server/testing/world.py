@@ -18,7 +18,7 @@ from mcp_server.core.commands import CancelEpic, CancelStory, PlanEpic, StartWav
 from mcp_server.core.draft import DraftStory, EpicDraft, Mention
 from mcp_server.core.events import AttemptSucceeded, Event
 from mcp_server.core.evolve import evolve
-from mcp_server.core.invariants import check
+from mcp_server.core.invariants import check, check_change
 from mcp_server.core.model import (
     LIVE,
     AttemptId,
@@ -187,7 +187,8 @@ class World:
         self.line.mortals.add(current_task())
         try:
             with self._scope:
-                async with running(Ports(self.clock, self.journal, *self._git_ports(), self.runner)) as engine:
+                ports = Ports(self.clock, self.journal, *self._git_ports(), self.runner)
+                async with running(ports, check_thoroughly) as engine:
                     self.engines.append(engine)
                     self._up.set()
                     await self._close.wait()
@@ -335,6 +336,12 @@ class World:
 
     def _stories(self) -> list[tuple[EpicId, Story]]:
         return [(e, s) for e, epic in self.ledger.epics.items() for s in epic.stories.values()]
+
+
+def check_thoroughly(before: Ledger, after: Ledger) -> None:
+    """A change as production looks at it, and all that is after it. Raises AssertionError."""
+    check_change(before, after)
+    check(after)
 
 
 def assert_same(replayed: Ledger, memory: Ledger) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from mcp_server.adapters.agents.output import Output
 from mcp_server.adapters.agents.process import Command, Limits, run
-from mcp_server.adapters.agents.tree import end_group, identity
+from mcp_server.adapters.agents.tree import end_group, identity, root_of
 from mcp_server.core.model import Process
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import Ended
@@ -276,4 +276,27 @@ async def test_what_a_killed_leash_left_is_found_by_its_record(tmp_path: Path) -
     close(leash)
     assert alive(known) != []
     assert await end_group(who.pid, who.started_s, grace_s=0.2)
+    assert alive(known) == []
+
+
+@linux
+@pytest.mark.parametrize("hours", [-3, 3])
+async def test_what_a_killed_leash_left_is_found_after_the_clock_was_set(
+    hours: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel moves the time of its boot along, and with it every start time that psutil tells."""
+    old = spawn_leash(5, *python(FAMILY + "time.sleep(300)", str(tmp_path / "old")))
+    before = identity(old.pid)
+    really = psutil.boot_time()
+    for place in ("psutil.boot_time", "psutil._pslinux.boot_time"):
+        monkeypatch.setattr(place, lambda: really + hours * 3600)
+    new = spawn_leash(5, *python(FAMILY + "time.sleep(300)", str(tmp_path / "new")))
+    after = identity(new.pid)
+    known = [*await family(tmp_path / "old"), *await family(tmp_path / "new")]
+    assert root_of(before) is not None
+    close(old)
+    close(new)
+    assert alive(known) != []
+    for who in (before, after):
+        assert await end_group(who.pid, who.started_s, grace_s=0.2)
     assert alive(known) == []

@@ -6,15 +6,11 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from mcp_server.core.model import Policy
-
-HAS_BREAKER = "breaker_faults" in {field.name for field in fields(Policy)}
 CLAIMS = Path(__file__).parents[2] / "benchmarks" / "claims.py"
 
 pytestmark = [
@@ -125,20 +121,12 @@ def test_a_story_costs_more_git_than_a_bare_pair_of_worktree_commands() -> None:
     assert all(row.other.endswith("(2.0 commands)") for row in measured.rows if "git processes" in row.what)
 
 
-@pytest.mark.skipif(not HAS_BREAKER, reason="the policy has no breaker yet")
 def test_the_breaker_saves_attempts_and_holds_work_back() -> None:
     """Both sides again: fewer attempts are wasted in an outage, and slots stand idle after it."""
     measured = claims("--quick", "--only", "4")
     assert measured.code == 0, measured.text
     assert max(measured.ratios(4, "attempts wasted")) < 0.5
     assert min(measured.ratios(4, "slot-seconds idle")) > 1
-
-
-@pytest.mark.skipif(HAS_BREAKER, reason="there is a breaker to measure")
-def test_without_a_breaker_nothing_is_made_up() -> None:
-    asked = claims("--quick", "--only", "4")
-    assert (asked.code, asked.rows) == (1, [])
-    assert "claim 4 was not measured: Policy has no field 'breaker_faults'" in asked.text
 
 
 def test_an_unknown_claim_is_refused() -> None:

@@ -64,6 +64,7 @@ class World(Protocol):
     def files(self, rev: Sha) -> dict[str, str]: ...
     def sha(self, ref: str) -> Sha | None: ...
     def there(self, path: Path) -> bool: ...
+    def moves(self, ref: str, sha: Sha | None) -> None: ...
     def user_switches_to(self, branch: str) -> None: ...
     def host_desk(self, name: str, sha: Sha) -> Path: ...
     def host_clears(self, path: Path) -> None: ...
@@ -116,6 +117,12 @@ class FakeWorld:
 
     def there(self, path: Path) -> bool:
         return path in self.git.desks
+
+    def moves(self, ref: str, sha: Sha | None) -> None:
+        """The user moves a ref by hand, or removes it."""
+        self.git.refs.pop(ref, None)
+        if sha is not None:
+            self.git.refs[ref] = sha
 
     def user_switches_to(self, branch: str) -> None:
         self.git.switch(USER_DESK, branch)
@@ -200,6 +207,9 @@ class RealWorld:
         """The folder or a registration of it."""
         return path.exists() or os.fspath(path) in git(self.top, "worktree", "list", "--porcelain")
 
+    def moves(self, ref: str, sha: Sha | None) -> None:
+        git(self.top, "update-ref", *([ref, sha] if sha is not None else ["-d", ref]))
+
     def user_switches_to(self, branch: str) -> None:
         git(self.top, "checkout", "-q", branch)
 
@@ -277,5 +287,5 @@ async def landed(world: World, attempt: AttemptId, base: Sha, *changes: dict[str
     head = await worked(world, attempt, base, *changes)
     landing = await world.merge.rebase(attempt, base, head)
     assert isinstance(landing, Landing), landing
-    assert await world.merge.advance(attempt.epic, landing.onto, landing.head)
+    assert await world.merge.advance(attempt, landing.onto, landing.head)
     return landing

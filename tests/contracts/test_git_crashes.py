@@ -145,7 +145,7 @@ async def test_a_lock_that_goes_away_is_waited_for(real: RealWorld) -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(let_go)
-        assert await real.merge.advance("e", real.first, head)
+        assert await real.merge.advance(S1, real.first, head)
 
 
 async def test_a_lock_that_stays_is_a_fault_that_names_it(real: RealWorld) -> None:
@@ -154,9 +154,9 @@ async def test_a_lock_that_stays_is_a_fault_that_names_it(real: RealWorld) -> No
     lock = real.top / ".git/refs/heads/epicwave/e.lock"
     lock.touch()
     with pytest.raises(Fault, match=r"e\.lock"):
-        await real.merge.advance("e", real.first, head)
+        await real.merge.advance(S1, real.first, head)
     lock.unlink()
-    assert await real.merge.advance("e", real.first, head)
+    assert await real.merge.advance(S1, real.first, head)
 
 
 def leave_junk(path: Path, kind: str, head: str) -> None:

@@ -195,7 +195,7 @@ async def test_a_rescue_in_the_middle_of_a_rebase_saves_both_and_leaves_the_agen
     await world.start_epic("e")
     saved = world.sha(SAVED)
     assert saved is not None
-    assert await world.merge.advance("e", world.first, saved)
+    assert await world.merge.advance(A1, world.first, saved)
     assert await world.merge.contains("e", tip)
     assert await world.merge.contains("e", onto)
     world.write(desk, "a.txt", "settled\n")

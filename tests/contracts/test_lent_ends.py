@@ -246,7 +246,7 @@ async def test_a_repair_lands_after_the_agent_rebased_onto_an_earlier_tip(world:
     assert (landing.onto, landing.files) == (further, ("a.txt", "mine.txt"))
     settled = {**START, "a.txt": "settled\n", "b.txt": "further\n", "mine.txt": "1\n"}
     assert world.files(landing.head) == settled
-    assert await world.merge.advance("e", further, landing.head)
+    assert await world.merge.advance(A1, further, landing.head)
     await world.worktrees.give_back(A1, done.head)
     await world.merge.forget(A1)
     assert (world.sha(BRANCH), world.sha(SAVED)) == (done.head, None)

@@ -157,7 +157,7 @@ async def test_the_merges_of_others_do_not_make_a_merge_of_a_rebased_branch(real
         await real.worktrees.inspect(merger, real.first)
     merge = await real.merge.rebase(merger, real.first, head)
     assert isinstance(merge, Landing)
-    assert await real.merge.advance("e", merge.onto, merge.head)
+    assert await real.merge.advance(merger, merge.onto, merge.head)
     assert git(real.top, "rev-list", "--merges", "--count", merge.head).strip() != "0"
     desk = await lent_to_host(real)
     for content in ("1", "2"):

@@ -6,7 +6,7 @@ import pytest
 
 from mcp_server.core.model import AttemptId
 from mcp_server.errors import Fault, FaultCause
-from mcp_server.ports import Conflicted, Landing
+from mcp_server.ports import Conflicted, Landed, Landing
 from tests.contracts.git_worlds import START, World, landed, worked
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +23,7 @@ async def begun(world: World) -> None:
 async def test_a_branch_on_the_tip_lands_as_it_is(world: World) -> None:
     head = await worked(world, S1, world.first, {"a.txt": "1\n"})
     assert await world.merge.rebase(S1, world.first, head) == Landing(world.first, head, ("a.txt",))
-    assert await world.merge.advance("e", world.first, head)
+    assert await world.merge.advance(S1, world.first, head)
     assert await world.merge.tip("e") == head == world.sha(TIP)
 
 
@@ -35,7 +35,7 @@ async def test_a_branch_behind_the_tip_is_replayed_onto_it(world: World) -> None
     assert (landing.onto, landing.files) == (onto, ("b.txt", "new.txt"))
     assert world.files(landing.head) == {"a.txt": "1\n", "b.txt": "2\n", "dir/c.txt": "c\n", "new.txt": "3\n"}
     assert world.sha(TIP) == onto, "a rebase moves nothing"
-    assert await world.merge.advance("e", onto, landing.head)
+    assert await world.merge.advance(S2, onto, landing.head)
 
 
 async def test_the_rebase_moves_no_branch_of_the_attempt(world: World) -> None:
@@ -82,7 +82,7 @@ async def test_one_side_deletes_what_the_other_changes_is_a_conflict(world: Worl
 async def test_what_is_merged_already_lands_as_nothing(world: World) -> None:
     """A crash between the merge and the journal: the same branch comes again."""
     head = await worked(world, S1, world.first, {"a.txt": "1\n"})
-    await world.merge.advance("e", world.first, head)
+    await world.merge.advance(S1, world.first, head)
     assert await world.merge.rebase(S1, world.first, head) == Landing(head, head, ())
 
 
@@ -92,7 +92,7 @@ async def test_what_is_merged_already_under_another_sha_lands_as_nothing(world: 
     landing = await world.merge.rebase(S2, world.first, head)
     assert isinstance(landing, Landing)
     assert landing.head != head
-    await world.merge.advance("e", landing.onto, landing.head)
+    await world.merge.advance(S2, landing.onto, landing.head)
     world.restart()
     assert await world.merge.rebase(S2, world.first, head) == Landing(landing.head, landing.head, ())
 
@@ -110,16 +110,16 @@ async def test_the_checkout_is_where_the_rebased_tree_lies(world: World) -> None
 async def test_the_branch_is_not_moved_when_it_is_elsewhere(world: World) -> None:
     head1 = await worked(world, S1, world.first, {"a.txt": "1\n"})
     head2 = await worked(world, S2, world.first, {"b.txt": "2\n"})
-    assert await world.merge.advance("e", world.first, head1)
-    assert not await world.merge.advance("e", world.first, head2)
+    assert await world.merge.advance(S1, world.first, head1)
+    assert not await world.merge.advance(S2, world.first, head2)
     assert world.sha(TIP) == head1
 
 
 async def test_moving_the_branch_twice_is_moving_it_once(world: World) -> None:
     head = await worked(world, S1, world.first, {"a.txt": "1\n"})
-    assert [await world.merge.advance("e", world.first, head) for _ in range(2)] == [True, True]
+    assert [await world.merge.advance(S1, world.first, head) for _ in range(2)] == [True, True]
     further = (await landed(world, S2, head, {"b.txt": "2\n"})).head
-    assert await world.merge.advance("e", world.first, head)
+    assert await world.merge.advance(S1, world.first, head)
     assert world.sha(TIP) == further
 
 
@@ -127,7 +127,7 @@ async def test_the_branch_never_moves_to_what_does_not_descend_from_it(world: Wo
     head1 = (await landed(world, S1, world.first, {"a.txt": "1\n"})).head
     head2 = await worked(world, S2, world.first, {"b.txt": "2\n"})
     with pytest.raises(Fault):
-        await world.merge.advance("e", head1, head2)
+        await world.merge.advance(S2, head1, head2)
     assert world.sha(TIP) == head1
 
 
@@ -135,11 +135,11 @@ async def test_a_branch_that_a_checkout_has_is_not_moved(world: World) -> None:
     head = await worked(world, S1, world.first, {"a.txt": "1\n"})
     world.user_switches_to("epicwave/e")
     with pytest.raises(Fault, match="epicwave/e is checked out in") as caught:
-        await world.merge.advance("e", world.first, head)
+        await world.merge.advance(S1, world.first, head)
     assert caught.value.cause is FaultCause.BRANCH_CHECKED_OUT
     assert world.sha(TIP) == world.first
     world.user_switches_to("main")
-    assert await world.merge.advance("e", world.first, head)
+    assert await world.merge.advance(S1, world.first, head)
 
 
 async def test_contains_knows_what_is_merged(world: World) -> None:
@@ -147,8 +147,87 @@ async def test_contains_knows_what_is_merged(world: World) -> None:
     assert await world.merge.contains("e", world.first)
     assert not await world.merge.contains("e", head)
     assert not await world.merge.contains("e", "0123456789" * 4)
-    await world.merge.advance("e", world.first, head)
+    await world.merge.advance(S1, world.first, head)
     assert await world.merge.contains("e", head)
+
+
+NOTE = "refs/epicwave/landed/e/{}/{}"
+
+
+async def test_git_notes_what_has_landed_with_the_merge_and_only_then(world: World) -> None:
+    head1 = await worked(world, S1, world.first, {"a.txt": "1\n"})
+    head2 = await worked(world, S2, world.first, {"b.txt": "2\n"})
+    assert await world.merge.landed("e") == []
+    assert await world.merge.advance(S1, world.first, head1)
+    assert not await world.merge.advance(S2, world.first, head2)
+    assert (world.sha(NOTE.format("S1", 1)), world.sha(NOTE.format("S2", 1))) == (head1, None)
+    assert await world.merge.landed("e") == [Landed(S1, Landing(world.first, head1, ("a.txt",)))]
+
+
+async def test_what_has_landed_is_told_in_the_order_of_the_branch(world: World) -> None:
+    """Also after the branch went on, and after the branches and worktrees of the attempts are gone."""
+    S3_2 = S3._replace(number=2)  # noqa: N806 - a name like the others
+    one = await landed(world, S3_2, world.first, {"a.txt": "3\n"})
+    two = await landed(world, S1, one.head, {"b.txt": "1\n"}, {"new.txt": "1\n"})
+    three = await landed(world, S2, two.head, {"a.txt": "2\n"})
+    for attempt in (S1, S2, S3_2):
+        await world.merge.forget(attempt)
+    world.restart()
+    assert await world.merge.landed("e") == [Landed(S3_2, one), Landed(S1, two), Landed(S2, three)]
+    assert await world.merge.landed("e", ["S1", "S3"]) == [Landed(S2, three)]
+    assert await world.merge.landed("e", ["S1", "S2", "S3"]) == []
+    assert await world.merge.landed("f") == []
+
+
+async def test_the_last_attempt_of_a_story_is_the_one_that_counts(world: World) -> None:
+    """A later one landed too, in another life of the journal."""
+    one = await landed(world, S1, world.first, {"a.txt": "1\n"})
+    S1_10 = S1._replace(number=10)  # noqa: N806 - a name like the others
+    two = await landed(world, S1_10, one.head, {"a.txt": "2\n"})
+    assert [at.attempt for at in await world.merge.landed("e")] == [S1_10]
+    assert (await world.merge.landed("e"))[0].landing.head == two.head
+
+
+async def test_what_is_on_the_branch_already_is_noted_when_it_lands_as_nothing(world: World) -> None:
+    head = await worked(world, S2, world.first, {"b.txt": "2\n"})
+    landing = await landed(world, S1, world.first, {"b.txt": "2\n"}, {"a.txt": "1\n"})
+    nothing = await world.merge.rebase(S2, world.first, head)
+    assert nothing == Landing(landing.head, landing.head, ())
+    assert await world.merge.advance(S2, landing.head, landing.head)
+    assert {at.attempt for at in await world.merge.landed("e")} == {S1, S2}
+    assert world.sha(TIP) == landing.head
+
+
+async def test_a_note_whose_commit_the_branch_does_not_have_counts_for_nothing_and_is_written_anew(
+    world: World,
+) -> None:
+    """The user threw the branch away and began again, with the same numbers."""
+    await landed(world, S1, world.first, {"a.txt": "1\n"})
+    await world.merge.forget(S1)
+    world.moves(TIP, world.first)
+    assert await world.merge.landed("e") == []
+    again = await landed(world, S1, world.first, {"a.txt": "again\n"})
+    assert await world.merge.landed("e") == [Landed(S1, again)]
+    world.moves(TIP, None)
+    assert await world.merge.landed("e") == []
+
+
+async def test_a_note_of_another_life_is_written_anew_where_the_work_is_there_already(world: World) -> None:
+    await landed(world, S1, world.first, {"a.txt": "1\n"})
+    await world.merge.forget(S1)
+    world.moves(TIP, world.first)
+    other = await landed(world, S2, world.first, {"b.txt": "2\n"})
+    assert await world.merge.advance(S1, other.head, other.head)
+    assert world.sha(NOTE.format("S1", 1)) == other.head
+
+
+async def test_a_note_is_no_attempt_and_stays_when_its_attempt_is_forgotten(world: World) -> None:
+    landing = await landed(world, S1, world.first, {"a.txt": "1\n"})
+    await world.merge.forget(S1)
+    await world.merge.close("e")
+    assert await world.worktrees.held() == []
+    assert await world.worktrees.rescue(S1) is None
+    assert world.sha(NOTE.format("S1", 1)) == landing.head
 
 
 async def test_forgetting_removes_the_branch_once_and_for_all(world: World) -> None:
@@ -183,7 +262,7 @@ async def test_two_epics_do_not_disturb_each_other(world: World) -> None:
     for attempt, head in ((S1, head_e), (S1._replace(epic="f"), head_f)):
         assert await world.merge.rebase(attempt, world.first, head) == Landing(world.first, head, ("a.txt",))
     assert await world.merge.checkout("e") != await world.merge.checkout("f")
-    assert await world.merge.advance("e", world.first, head_e)
+    assert await world.merge.advance(S1, world.first, head_e)
     assert (await world.merge.tip("e"), await world.merge.tip("f")) == (head_e, world.first)
     await world.merge.close("f")
     assert world.there(await world.merge.checkout("e"))

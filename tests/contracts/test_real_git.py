@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ async def whole_life(world: RealWorld) -> None:
     late = await worked(world, S1._replace(number=2), world.first, {"b.txt": "2\n"})
     landing = await world.merge.rebase(S1._replace(number=2), world.first, late)
     assert isinstance(landing, Landing)
-    assert await world.merge.advance("e", landing.onto, landing.head)
+    assert await world.merge.advance(S1, landing.onto, landing.head)
     for attempt in await world.worktrees.held():
         await world.merge.forget(attempt)
     await world.merge.close("e")
@@ -82,7 +83,7 @@ async def test_hooks_that_fail_stop_the_agents_commits_and_none_of_our_operation
     assert real.files(SAVED)["a.txt"] == "half\n"
     landing = await real.merge.rebase(S2, real.first, head)
     assert isinstance(landing, Landing)
-    assert await real.merge.advance("e", landing.onto, landing.head)
+    assert await real.merge.advance(S1, landing.onto, landing.head)
     await real.merge.close("e")
 
 
@@ -124,7 +125,7 @@ async def test_the_users_settings_do_not_change_the_outcome(real: RealWorld, set
         real.write(path, "a.txt", "1\n")
         git(path, "commit", "-q", "--no-gpg-sign", "-a", "-m", "third")
         head = git(path, "rev-parse", "HEAD").strip()
-    assert await real.merge.advance("e", real.first, head)
+    assert await real.merge.advance(S1, real.first, head)
     landing = await real.merge.rebase(S2, real.first, done.head)
     assert isinstance(landing, Landing)
     assert real.files(landing.head) == {"a.txt": "1\n", "dir/c.txt": "c\n", "moved é.txt": "b\n"}
@@ -191,7 +192,7 @@ async def test_modes_links_and_renames_survive_the_rescue_and_the_landing(real: 
         work(path)
     await real.start_epic("e")
     other = await worked(real, S2, real.first, {"dir/c.txt": "2\n"})
-    await real.merge.advance("e", real.first, other)
+    await real.merge.advance(S1, real.first, other)
     async with real.worktrees.hold(S1._replace(number=2), real.first) as path:
         work(path)
         head = real.commit(path)
@@ -328,7 +329,7 @@ async def test_what_was_settled_in_a_merge_commit_lands(real: RealWorld) -> None
     assert isinstance(landing, Landing)
     assert (landing.onto, landing.files) == (further, ("a.txt",))
     assert real.files(landing.head) == {"a.txt": "settled\n", "b.txt": "further\n", "dir/c.txt": "c\n"}
-    assert await real.merge.advance("e", further, landing.head)
+    assert await real.merge.advance(S1, further, landing.head)
     assert await real.merge.rebase(S1, real.first, head) == Landing(landing.head, landing.head, ())
 
 
@@ -337,4 +338,52 @@ async def test_a_branch_of_the_attempts_name_that_somebody_made_is_a_fault(real:
     with pytest.raises(Fault):
         async with real.worktrees.hold(S1, real.first):
             pytest.fail("git allows no branch below another")
+    assert await real.worktrees.held() == []
+
+
+async def test_work_that_the_disk_cannot_take_is_a_fault_and_is_saved_when_it_can(real: RealWorld) -> None:
+    """The file in the way stands for a full disk: the operating system refuses, not git."""
+    path = await real.crashed(S1, real.first)
+    real.write(path, "a.txt", "half\n")
+    in_the_way = real.repository.state_dir / "tmp"
+    in_the_way.parent.mkdir(exist_ok=True)
+    in_the_way.touch()
+    with pytest.raises(Fault, match=r"disk: .* could not be saved"):
+        await real.worktrees.rescue(S1)
+    assert real.there(path)
+    in_the_way.unlink()
+    assert await real.worktrees.rescue(S1) == SAVED
+    assert real.files(SAVED)["a.txt"] == "half\n"
+
+
+async def test_a_worktree_that_the_disk_cannot_take_is_a_fault(real: RealWorld) -> None:
+    """No attempt can begin there; nothing of it is left but what the next look clears away."""
+    folder = real.root / S1.epic
+    folder.parent.mkdir(exist_ok=True)
+    folder.touch()
+    with pytest.raises(Fault, match=r"disk: .* could not be made"):
+        async with real.worktrees.hold(S1, real.first):
+            pass
+    folder.unlink()
+    async with real.worktrees.hold(S1, real.first) as path:
+        assert real.there(path)
+
+
+@posix
+async def test_a_worktree_whose_removal_was_killed_leaves_no_half_registration(
+    real: RealWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git had removed the gitdir, and the lock before it, when it was killed: it does not list such a half."""
+    path = await real.crashed(S1, real.first)
+    half = real.top / ".git" / "worktrees" / path.name
+    wrapper = tmp_path / "bin" / "git"
+    wrapper.parent.mkdir()
+    git_found = shutil.which("git")
+    kill = f'*" worktree remove "*) rm "{half}/gitdir"; kill -9 $$;;'
+    wrapper.write_text(f'#!/bin/sh\ncase " $* " in {kill} esac\nexec {git_found} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    assert half.exists()
+    await real.worktrees.rescue(S1)
+    assert not half.exists()
     assert await real.worktrees.held() == []

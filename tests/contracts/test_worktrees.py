@@ -145,7 +145,7 @@ async def test_commits_that_head_moved_away_from_are_saved_with_the_rest(world: 
     saved = world.sha(SAVED)
     assert saved is not None
     await world.start_epic("e")
-    assert await world.merge.advance("e", world.first, saved)
+    assert await world.merge.advance(A1, world.first, saved)
     assert await world.merge.contains("e", stray)
 
 
@@ -246,7 +246,7 @@ async def test_after_a_crash_the_same_attempt_can_be_held_again_and_both_lives_a
     saved = world.sha(SAVED)
     assert saved is not None
     await world.start_epic("e")
-    assert await world.merge.advance("e", world.first, saved)
+    assert await world.merge.advance(A1, world.first, saved)
     assert await world.merge.contains("e", first_life)
 
 

@@ -28,6 +28,7 @@ from mcp_server.core.events import (
     Event,
     Fact,
     LeaseEnded,
+    MergeFound,
     MergeProven,
     MergeRefused,
     Ticked,
@@ -214,6 +215,11 @@ class Life:
     def stopped(self, *names: str, saved: str | None = None) -> None:
         for name in names:
             self.report(AttemptStopped(self.attempt(name), saved, self.now_s))
+
+    def found(self, name: str, number: int) -> None:
+        """The engine saw at its start that git has the work of an attempt."""
+        attempt = self.attempt(name)._replace(number=number)
+        self.submit(MergeFound(attempt, f"onto-{name}", f"tip-{name}", ("x.py",), self.now_s))
 
     def interrupt(self, *saved: tuple[str, str], epic: str = EPIC) -> None:
         self.submit(WaveInterrupted(epic, saved, self.now_s))

@@ -68,7 +68,7 @@ def test_the_next_attempt_is_told_how_the_last_one_ended_and_where_its_work_is()
 
 def _with_files_changed(epic: Epic, name: str, count: int) -> Epic:
     changed = replace(epic.stories[name], files_changed=tuple(f"f{i}.py" for i in range(count)))
-    return replace(epic, stories={**epic.stories, name: changed})
+    return replace(epic, stories=epic.stories.put(changed))
 
 
 def test_a_long_list_of_changed_files_is_cut_and_counted() -> None:

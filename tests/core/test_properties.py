@@ -227,6 +227,7 @@ def test_the_codec_knows_every_kind_of_event() -> None:
             "EpicResumed",
             "LeaseEnded",
             "LeaseRenewed",
+            "MergeFound",
             "MergeProven",
             "MergeRefused",
             "StoryCancelled",

@@ -22,6 +22,7 @@ from mcp_server.core.events import (
     MergeRefused,
 )
 from mcp_server.core.model import AttemptId, Cause, Lease, Process, Proven, is_alive
+from mcp_server.core.wanted import wanted
 from mcp_server.errors import Code, Refused
 from tests.core.build import IN_STATE, Life, replayed, story
 
@@ -174,6 +175,34 @@ def test_an_interruption_puts_back_what_was_in_flight_but_keeps_the_merge_queue(
     assert not is_alive(life.epic.wave)
     assert life.agents() == []
     assert life.of("a").process is None
+
+
+@pytest.mark.parametrize("before", IN_STATE)
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_merge_that_git_has_is_found_from_every_state_and_nothing_of_the_story_is_wanted_any_more(
+    before: str, number: int
+) -> None:
+    """`number` 0 stands for an attempt before the current one."""
+    life = IN_STATE[before]()
+    known = life.of("a").attempt
+    life.found("a", number)
+    a = life.of("a")
+    assert (life.states(), a.merged_as, a.files_changed) == ({"a": "merged"}, "tip-a", ("x.py",))
+    assert (a.attempt, a.process, a.head, a.failure) == (max(known, number), None, None, None)
+    assert [job for job in wanted(life.ledger) if job.attempt.story == "a"] == []
+    assert replayed(life.log) == life.ledger
+    with pytest.raises(Refused) as refused:
+        life.start(retry=True)
+    assert refused.value.code is Code.NOTHING_READY
+
+
+def test_a_merge_that_is_found_lets_its_dependents_start_and_says_where_the_branch_began() -> None:
+    life = Life(story("a"), story("b", "a"))
+    life.found("a", 2)
+    assert life.epic.base == "onto-a"
+    life.start()
+    assert life.states() == {"a": "merged", "b": "offered"}
+    assert life.epic.base == "onto-a"
 
 
 RETRIED = {"pending", "failed", "cancelled", "asking"}

@@ -10,11 +10,12 @@ import pytest
 from mcp_server.adapters.formats.detect import read_epic
 from mcp_server.adapters.journal.sqlite import SqliteJournal
 from mcp_server.core.planning import plan
+from mcp_server.engine.landed import adopt
 from mcp_server.errors import Code, Fault, JournalError, Refused
 from mcp_server.server import launch as launching
 from mcp_server.server.app import build
 from mcp_server.server.host import Host, holding
-from mcp_server.server.launch import Launch, adopt, launch
+from mcp_server.server.launch import Launch, launch
 from mcp_server.server.world import World
 from tests.server.lead import Lead, leading, text_of, until
 from tests.server.scene import Scene, commit, story, write
@@ -44,7 +45,7 @@ async def test_a_start_that_is_cancelled_while_git_works_commands_nothing(
     world = await World.open(scene.repo)
     planned = plan(read_epic(scene.epic(story("S1", agent="scripted"))).draft)
     async with anyio.create_task_group() as group, Host(world, group, "a test").engine() as engine:
-        adopt(engine, planned)
+        await adopt(engine, planned)
         with anyio.CancelScope() as scope:
 
             async def cut(*_: object) -> None:

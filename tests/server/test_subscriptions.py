@@ -20,10 +20,10 @@ from mcp_types import JSONRPCNotification, JSONRPCRequest, ResourceListChangedNo
 from mcp_server.adapters.formats.detect import read_text
 from mcp_server.core.model import Ledger
 from mcp_server.core.planning import plan
+from mcp_server.engine.landed import adopt
 from mcp_server.server import subscriptions
 from mcp_server.server.app import build
 from mcp_server.server.host import Host
-from mcp_server.server.launch import adopt
 from mcp_server.server.world import World
 from tests.server.lead import ERAS, Era, Lead, all_are, leading, until
 from tests.server.scene import Scene, commit, epic_text, story, write
@@ -276,7 +276,7 @@ async def test_a_follower_outside_a_repository_waits_and_harms_nobody(
         async with anyio.create_task_group() as group:
             planned = plan(read_text(epic_text(story("S1"))).draft)
             async with Host(await World.open(folder), group, "a test").engine() as engine:
-                adopt(engine, planned)
+                await adopt(engine, planned)
         await ear.news("epic://notes")
 
 

@@ -10,6 +10,7 @@ from mcp.client.context import ClientRequestContext
 from mcp_types import ElicitRequestParams, ElicitResult
 
 from mcp_server.core.model import Epic, EpicSpec, Ledger
+from mcp_server.core.stories import Stories
 from mcp_server.server.app import build
 from mcp_server.server.team import Team, own_worktree, spawn_words
 from mcp_server.server.world import World
@@ -99,7 +100,7 @@ def test_one_that_never_claims_is_not_waited_for_for_ever(monkeypatch: pytest.Mo
     team = Team()
     monkeypatch.setattr(type(team.leasing), "open_offers", two_offers)
     team.began("a1")
-    epic = Epic(EpicSpec("e", "E"), {})
+    epic = Epic(EpicSpec("e", "E"), Stories())
     assert team.to_spawn(Ledger(), epic) == 1
     now_s = 61.0
     assert team.to_spawn(Ledger(), epic) == 2

@@ -36,10 +36,14 @@ class Bug:
 
 
 BUGS: dict[str, Bug] = {
-    "slots off by one": Bug("settle._admit", ">= wave.policy.slots", "> wave.policy.slots"),
-    "dependencies ignored": Bug("settle.candidates", "and dependencies_merged(epic, story)", ""),
+    "slots off by one": Bug("settle._is_full", ">= wave.policy.slots", "> wave.policy.slots"),
+    "dependencies ignored": Bug(
+        "stories._moved", "if queued & here and not shape.needs[place] & ~satisfied:", "if queued & here:"
+    ),
+    "a merge frees nobody": Bug("stories._moved", "in shape.dependents[place]", "in ()"),
+    "what was freed stays ready": Bug("stories._moved", "elif was is StoryState.QUEUED:", "elif False:"),
     "overlap ignored": Bug("settle.clash", "overlap(story.spec.files, other.spec.files)", "()"),
-    "files freed before the merge": Bug("settle.clash", "in HOLDS_FILES", "in LIVE"),
+    "files freed before the merge": Bug("settle.clash", "holding()", "in_state(*LIVE)"),
     "stopping counted as free": Bug("settle.occupied", "else LIVE", "else LIVE - {StoryState.STOPPING}"),
     "merge queue takes no slot in sequence": Bug(
         "settle.occupied",
@@ -54,26 +58,26 @@ BUGS: dict[str, Bug] = {
         test_transitions.test_a_failure_is_kept_for_the_next_attempt_with_cause_tail_and_saved_work,
     ),
     "shortest path first": Bug(
-        "settle.candidates",
-        "-c[2].rank",
-        "c[2].rank",
+        "stories.urgency",
+        "-story.rank",
+        "story.rank",
         test_admission.test_the_longest_remaining_path_goes_first,
     ),
     "backoff ignored": Bug(
-        "settle.candidates",
-        "and story.not_before_s <= ledger.as_of_s",
-        "",
+        "settle._line",
+        "story.not_before_s <= ledger.as_of_s",
+        "True",
         test_admission.test_a_story_that_backs_off_does_not_stand_in_anothers_way,
     ),
     "one who waits blocks the line": Bug(
         "settle._admit",
-        "continue",
-        "break",
+        "wave, story) is not None:\n            continue",
+        "wave, story) is not None:\n            break",
         test_admission.test_a_story_that_waits_for_its_files_does_not_stand_in_anothers_way,
     ),
-    "blocked stories stay queued": Bug("settle._put_back", "(StoryState.FAILED, StoryState.CANCELLED,", "("),
-    "draining keeps the queue": Bug("settle._put_back", "wave.state is WaveState.DRAINING or", ""),
-    "a wave ends while something is alive": Bug("settle._end", "not in at_rest", "is StoryState.QUEUED"),
+    "blocked stories stay queued": Bug("settle._put_back", "else stories.doomed()", "else ()"),
+    "draining keeps the queue": Bug("settle._put_back", "wave.state is WaveState.DRAINING", "False"),
+    "a wave ends while something is alive": Bug("settle._end", "*UNDER_WAY", "StoryState.QUEUED"),
     "retry beyond the budget": Bug("evolve._failed", "story.attempt < story.budget", "story.attempt <= story.budget"),
     "cancelled story queued again": Bug("evolve._reported", "StoryState.CANCELLED", "StoryState.QUEUED"),
     "process kept after success": Bug(
@@ -133,13 +137,13 @@ BUGS: dict[str, Bug] = {
     ),
     "merge queue not ordered": Bug(
         "wanted.merge_head",
-        "min(queue",
-        "max(queue",
+        "min(stories",
+        "max(stories",
         test_admission.test_merges_go_one_at_a_time_in_order_of_arrival,
     ),
     "merge beside a stopped one": Bug(
         "wanted.merge_head",
-        "s.state is StoryState.STOPPING",
+        "any(s.head is not None for s in stories.in_state(StoryState.STOPPING))",
         "False",
         test_admission.test_a_stopped_merge_of_an_interrupted_wave_holds_up_the_merges_of_the_next_until_it_is_gone,
     ),
@@ -204,8 +208,8 @@ LEASE_BUGS: dict[str, Bug] = {
     ),
     "least urgent offered first": Bug(
         "leases.offers",
-        "-s.rank",
-        "s.rank",
+        "key=urgency",
+        "key=urgency, reverse=True",
         test_leases.test_offers_come_with_the_longest_remaining_path_first,
     ),
     "processes' stories offered to sub-agents": Bug("leases.offers", "not is_team(epic)", "False"),
@@ -282,7 +286,7 @@ LEASE_BUGS: dict[str, Bug] = {
         " or (s.state is StoryState.MERGING and s.lease is not None)",
         "",
     ),
-    "process started for a sub-agent's story": Bug("wanted.wanted", " and not team", ""),
+    "process started for a sub-agent's story": Bug("wanted.wanted", "if not team:", "if True:"),
     "lost lease never collected": Bug("wanted.wanted", "jobs.add(Collect(attempt))", "pass"),
     "alarm forgets the leases": Bug("wanted.next_wake_s", "waits.append(lease.until_s)", "pass"),
     "alarm for a lease rings in the past": Bug("wanted.next_wake_s", " and lease.until_s > ledger.as_of_s", ""),
@@ -325,7 +329,7 @@ LEASE_BUGS: dict[str, Bug] = {
         lambda: test_transitions.test_any_other_fact_comes_too_late("succeeded", "leased_ended"),
     ),
     "merges of an epic counted with its lost leases": Bug(
-        "invariants.check",
+        "invariants._check_jobs",
         "if isinstance(j, Integrate)",
         "",
     ),

@@ -147,6 +147,14 @@ def start(command: list[str], stdin: str) -> int | None:
     return None
 
 
+def start_s(pid: int) -> float:
+    """When it started, in seconds since the boot, which no setting of the clock moves; elsewhere about now."""
+    if not LINUX:
+        return time.time()
+    with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib is slow to import
+        return int(file.read().rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+
+
 def become(command: list[str], stdin: str, leash: int) -> None:
     """In the child: own session, death with the leash, the brief as stdin, signals as a program expects them."""
     os.setsid()
@@ -158,7 +166,7 @@ def become(command: list[str], stdin: str, leash: int) -> None:
         signal.signal(number, signal.SIG_DFL)  # python ignores them, and what is ignored is inherited
     os.dup2(os.open(stdin, os.O_RDONLY), 0)
     os.dup2(1, 2)
-    os.environ["EPICWAVE_LEASH"] = f"{leash}:{time.time()}"  # strays are found by it, see tree.py
+    os.environ["EPICWAVE_LEASH"] = f"{leash}:{start_s(leash)}"  # strays are found by it, see tree.py
     os.execvp(command[0], command)  # noqa: S606 - that no shell is between is the point
 
 

@@ -200,5 +200,6 @@ def resolve(name_or_command: str, custom: Mapping[str, Profile]) -> Profile:
 def signs_of(command: Sequence[str], rate_limit: tuple[str, ...] = (), api_error: tuple[str, ...] = ()) -> Signs:
     """The signs of a program that a built-in agent has too, wherever it lies, and those that the user adds."""
     program = Path(command[0]).name.removesuffix(".cmd").removesuffix(".exe")
-    known = next((p.signs for p in BUILT_IN.values() if p.command[0] == program), NO_SIGNS)
+    same = (p for p in BUILT_IN.values() if p.command[0] == program or p.command == (*command,)[: len(p.command)])
+    known = next((p.signs for p in same), NO_SIGNS)
     return replace(known, rate_limit=(*rate_limit, *known.rate_limit), api_error=(*api_error, *known.api_error))

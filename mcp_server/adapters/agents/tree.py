@@ -1,7 +1,12 @@
-"""Process trees by identity: pid and start time together, so that no stranger who got the pid is ever touched."""
+"""Process trees by identity: pid and start time together, so that no stranger who got the pid is ever touched.
+
+Linux counts start times from the boot, and psutil adds a time of the boot that moves when the clock is set. Ours does
+not: it is read once, so that a process stays who it is through every jump of the clock while we live.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -15,26 +20,45 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 COOKIE = "EPICWAVE_LEASH"
-"""Environment variable that a leash gives to all below it: `<its pid>:<seconds since the epoch>`."""
+"""Environment variable that a leash gives to all below it: `<its pid>:<its start>`.
+
+The start is in seconds since the boot, which no setting of the clock moves; elsewhere than on Linux since the epoch."""
 SAME_START_S = 2.0
-"""Start times are read back through a wall clock that may have been set in between."""
+"""Another engine has read the time of the boot through a wall clock that may have been set since."""
 SAME_COOKIE_S = 60.0
 """From the start of a leash to its writing the cookie, on a very busy machine."""
 KILL_BOUND_S = 10.0
 
 
+def boot_s() -> float:
+    """The time of the boot as it is now, in seconds since the epoch; 0 where start times do not hang on it."""
+    return psutil.boot_time() if sys.platform == "linux" else 0.0
+
+
+BOOTED_S = boot_s()
+"""The time of the boot as it was when we started."""
+
+
+def start_of_s(pid: int) -> float:
+    """When the process started, by the clock as it was when we started. Raises `psutil.Error` when it is gone.
+
+    By a new object, since psutil keeps those that it lists, and each keeps the first answer.
+    """
+    return psutil.Process(pid).create_time() - boot_s() + BOOTED_S
+
+
 def identity(pid: int) -> Process:
     """Who this pid is now. A process that is gone already gets the present as its start."""
     with suppress(psutil.Error):
-        return Process(pid, psutil.Process(pid).create_time())
-    return Process(pid, time.time())
+        return Process(pid, start_of_s(pid))
+    return Process(pid, time.time() - boot_s() + BOOTED_S)
 
 
 def root_of(who: Process) -> psutil.Process | None:
     """The process, when it lives and is the one that was who."""
     with suppress(psutil.Error):
         process = psutil.Process(who.pid)
-        if abs(process.create_time() - who.started_s) <= SAME_START_S and _alive(process):
+        if abs(start_of_s(who.pid) - who.started_s) <= SAME_START_S and _alive(process):
             return process
     return None
 
@@ -44,10 +68,11 @@ def strays(who: Process) -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError, ValueError):  # ValueError: a cookie that somebody else wrote
-            if process.create_time() < who.started_s - SAME_START_S:
+            if start_of_s(process.pid) < who.started_s - SAME_START_S:
                 continue
-            pid, _, started_s = process.environ().get(COOKIE, "").partition(":")
-            if pid and int(pid) == who.pid and abs(float(started_s) - who.started_s) <= SAME_COOKIE_S:
+            pid, _, since_s = process.environ().get(COOKIE, "").partition(":")
+            leash_s = float(since_s) + BOOTED_S if pid else 0.0
+            if pid and int(pid) == who.pid and abs(leash_s - who.started_s) <= SAME_COOKIE_S:
                 found.append(process)
     return found
 

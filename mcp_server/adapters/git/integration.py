@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import anyio
 
 from mcp_server.adapters.git import trees
-from mcp_server.adapters.git.names import INTEGRATION_FOLDER, integration_branch
+from mcp_server.adapters.git.names import (
+    INTEGRATION_FOLDER,
+    LANDED,
+    attempt_of_ref,
+    integration_branch,
+    landed_ref,
+)
 from mcp_server.adapters.git.remains import End, Remains
 from mcp_server.adapters.git.repository import Repository
-from mcp_server.core.model import AttemptId, EpicId, Sha
+from mcp_server.core.model import AttemptId, EpicId, Sha, StoryId
 from mcp_server.errors import Fault, FaultCause
-from mcp_server.ports import Conflicted, Landing
+from mcp_server.ports import Conflicted, Landed, Landing
 
 DETAIL_CHARS = 6000
 """Bound of the conflicted hunks that go into the next brief."""
@@ -67,10 +74,18 @@ class GitMerge:
         path = self._folder(epic)
         return path if await self._repository.own(path) else await self._ready(epic, await self.tip(epic))
 
-    async def advance(self, epic: EpicId, onto: Sha, head: Sha) -> bool:
-        """See `MergePort.advance`. Moves forward only: Fault `git` when `head` does not descend from `onto`."""
+    async def advance(self, attempt: AttemptId, onto: Sha, head: Sha) -> bool:
+        """See `MergePort.advance`. Moves forward only: Fault `git` when `head` does not descend from `onto`.
+
+        The note comes before the branch: of two refs in one transaction git writes the first one first, and a note
+        whose commit the branch does not have counts for nothing.
+        """
+        epic, note = attempt.epic, landed_ref(attempt)
         branch = integration_branch(epic)
+        old = await self._repository.refs(note)
         if await self.contains(epic, head):
+            if note not in old or not await self.contains(epic, old[note]):
+                await self._repository.change_refs(old=old, new={note: head}, why=f"landed {attempt}")
             return True
         if not await self._repository.is_ancestor(onto, head):
             raise Fault(FaultCause.GIT, f"{head} does not descend from {onto}.")
@@ -81,12 +96,32 @@ class GitMerge:
             )
         ref = f"refs/heads/{branch}"
         try:
-            await self._repository.change_refs(old={ref: onto}, new={ref: head}, why="merged")
+            await self._repository.change_refs(old={**old, ref: onto}, new={note: head, ref: head}, why="merged")
         except Fault:
             if await self.tip(epic) == onto:
                 raise  # not a race that we lost
             return await self.contains(epic, head)
         return True
+
+    async def landed(self, epic: EpicId, but: Collection[StoryId] = ()) -> list[Landed]:
+        """See `MergePort.landed`."""
+        branch = await self._repository.resolve(f"refs/heads/{integration_branch(epic)}")
+        noted = await self._repository.refs(f"{LANDED}{epic}/", merged=branch) if branch else {}
+        attempts = {attempt: sha for ref, sha in noted.items() if (attempt := attempt_of_ref(ref))}
+        last = {attempt.story: (attempt, attempts[attempt]) for attempt in sorted(attempts)}
+        if branch is None or last.keys() <= set(but):
+            return []
+        line = (await self._git.read("rev-list", "--first-parent", "--reverse", branch)).text.splitlines()
+        place = {sha: number for number, sha in enumerate(line)}
+        found: list[Landed] = []
+        onto: Sha | None = None
+        for attempt, head in sorted(last.values(), key=lambda at: (place.get(at[1], -1), at[0])):
+            before = onto or await self._repository.fork(head, await self._repository.head_sha()) or head
+            onto = head
+            if attempt.story not in but:
+                files = await self._repository.changed(before, head)
+                found.append(Landed(attempt, Landing(before, head, files)))
+        return found
 
     async def contains(self, epic: EpicId, sha: Sha) -> bool:
         """See `MergePort.contains`. A commit that the repository does not have is contained nowhere."""

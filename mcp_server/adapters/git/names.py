@@ -10,6 +10,7 @@ WORK = "refs/heads/epicwave-work/"
 BASES = "refs/epicwave/base/"
 RESCUED = "refs/epicwave/rescue/"
 SETTLED = "refs/epicwave/settled/"
+LANDED = "refs/epicwave/landed/"
 INTEGRATION_FOLDER = "_integration"
 
 _FOLDER = re.compile(r"(?P<epic>[^/]+)/(?P<story>[^/]+)-(?P<number>[0-9]+)")
@@ -45,6 +46,11 @@ def settled_ref(attempt: AttemptId) -> str:
     return f"{SETTLED}{attempt}"
 
 
+def landed_ref(attempt: AttemptId) -> str:
+    """Says that the attempt's work is on the integration branch, from the commit that it names on; never removed."""
+    return f"{LANDED}{attempt}"
+
+
 def attempt_folder(attempt: AttemptId) -> str:
     """Name of an attempt's worktree in its epic's folder: short, for the sake of Windows."""
     return f"{attempt.story}-{attempt.number}"
@@ -52,7 +58,7 @@ def attempt_folder(attempt: AttemptId) -> str:
 
 def attempt_of_ref(ref: str) -> AttemptId | None:
     """The attempt that a ref below one of the prefixes above belongs to; None for a ref that is not ours."""
-    for prefix in (WORK, BASES, RESCUED, SETTLED):
+    for prefix in (WORK, BASES, RESCUED, SETTLED, LANDED):
         epic, _, rest = ref.removeprefix(prefix).partition("/")
         story, _, number = rest.partition("/")
         if ref.startswith(prefix) and story and number.isascii() and number.isdigit():

@@ -112,9 +112,13 @@ class Repository:
         """Paths that differ, sorted; both names of what was renamed."""
         return (await self.git.read("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)).names
 
-    async def refs(self, *prefixes: str) -> dict[str, Sha]:
-        """Full names and commits of the refs that are one of these, or lie below one that ends in `/`."""
-        answer = await self.git.read("for-each-ref", "--format=%(refname) %(objectname)", *prefixes)
+    async def refs(self, *prefixes: str, merged: Sha | None = None) -> dict[str, Sha]:
+        """Full names and commits of the refs that are one of these, or lie below one that ends in `/`.
+
+        With `merged` only those whose commit is that one, or an ancestor of it.
+        """
+        only = (f"--merged={merged}",) if merged else ()
+        answer = await self.git.read("for-each-ref", "--format=%(refname) %(objectname)", *only, *prefixes)
         return {name: sha for name, _, sha in (line.partition(" ") for line in answer.text.splitlines())}
 
     async def change_refs(self, *, old: Mapping[str, Sha], new: Mapping[str, Sha | None], why: str) -> None:

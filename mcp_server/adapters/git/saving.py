@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from mcp_server.adapters.git.command import Answer
+from mcp_server.adapters.git.disk import disk_faults
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.core.model import Sha
 
@@ -22,11 +23,12 @@ _GITLINK = b"160000"
 async def saved(repository: Repository, folder: Path, parents: Sequence[Sha], why: str) -> Sha:
     """A commit with the folder's content on top of `parents`; the parent itself when that has all of it already.
 
-    Ignored files are left out unless they were added by force.
+    Ignored files are left out unless they were added by force. Raises `Fault`, and nothing has changed then.
     """
     sound = await repository.own(folder)
     index = (await repository.git.read("rev-parse", "--absolute-git-dir", at=folder)).path / "index" if sound else None
-    tree = await _tree_of(repository, folder, index, parents[0])
+    with disk_faults(f"{folder} could not be saved"):
+        tree = await _tree_of(repository, folder, index, parents[0])
     if len(parents) == 1 and tree == (await repository.git.read("rev-parse", f"{parents[0]}^{{tree}}")).text:
         return parents[0]
     return await committed(repository, tree, parents, why)

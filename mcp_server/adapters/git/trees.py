@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from mcp_server.adapters.git.disk import disk_faults
 from mcp_server.adapters.git.repository import Repository, listed, text_of
 from mcp_server.core.model import Sha
 from mcp_server.errors import Fault, FaultCause
@@ -20,7 +21,8 @@ async def add(repository: Repository, path: Path, what: str, reason: str, expect
     The branch exists already, so that git has no upstream to write into the user's config. Raises `Fault`, also when
     HEAD is not `expected` afterwards.
     """
-    await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
+    with disk_faults(f"{path.parent} could not be made"):
+        await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
     detach = ["--detach"] if what == expected else []
     await repository.git.write("worktree", "add", *detach, "--lock", "--reason", reason, str(path), what)
     head = await repository.resolve("HEAD", at=path)
@@ -34,10 +36,19 @@ async def remove(repository: Repository, path: Path, reason: str) -> None:
     The folder first, outside git's door: deleting a big one takes seconds, and several go side by side.
     """
     await anyio.to_thread.run_sync(_delete, path)
-    if any(tree.path == path for tree in await repository.trees()):
-        await repository.git.write("worktree", "unlock", str(path), ok=(0, 128))  # 128: it was not locked
-        await repository.git.write("worktree", "remove", "--force", str(path))
+    if await _registered(repository, path):
+        try:
+            await repository.git.write("worktree", "unlock", str(path), ok=(0, 128))  # 128: it was not locked
+            await repository.git.write("worktree", "remove", "--force", str(path))
+        except Fault:
+            if await _registered(repository, path):
+                raise
+            # killed on its way: what is left of the registration is swept up below
     await anyio.to_thread.run_sync(_sweep, repository.common_dir, path, reason)
+
+
+async def _registered(repository: Repository, path: Path) -> bool:
+    return any(tree.path == path for tree in await repository.trees())
 
 
 async def clear_locks(git_dir: Path) -> None:
@@ -87,9 +98,12 @@ def _make_writable(top: Path) -> None:
 
 
 def _sweep(common_dir: Path, path: Path, reason: str) -> None:
-    """What `worktree add` leaves when it is killed between its first files; git neither lists nor prunes it."""
+    """What `worktree add` leaves when it is killed between its first files, or `worktree remove` between its last ones.
+
+    Git lists neither. The one is locked for our reason, the other not at all any more; a living worktree has a gitdir.
+    """
     for half in listed(common_dir / "worktrees"):
-        ours = half.name.startswith(path.name) and text_of(half / "locked") == reason
+        ours = half.name.startswith(path.name) and text_of(half / "locked") in {reason, None}
         if ours and not (half / "gitdir").exists():
             shutil.rmtree(half)
     if path.parent.is_dir() and not listed(path.parent):

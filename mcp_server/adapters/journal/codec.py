@@ -32,13 +32,14 @@ def encode(event: events.Event) -> tuple[float, str, int, str]:
     return event.at_s, kind, VERSION, _adapter(kind).dump_json(event).decode()
 
 
-def decode(seq: int, kind: str, version: int, body: str) -> events.Event:
-    """The fact of a row. Raises `Refused(journal_unreadable)`."""
+def decode(seq: int, kind: str, version: int, body: str | bytes) -> events.Event:
+    """The fact of a row. Raises `Refused`: `journal_newer` for a kind or a version to come, `journal_unreadable`."""
     if kind not in KINDS or version > VERSION:
+        known = f"knows up to {VERSION}" if kind in KINDS else "does not know that kind"
         raise Refused(
-            Code.JOURNAL_UNREADABLE,
-            f"Record {seq} of the journal is a {kind!r} of version {version}; this epicwave knows up to {VERSION}.",
-            "A newer epicwave wrote it: run that one (for example `uvx epicwave@latest`).",
+            Code.JOURNAL_NEWER,
+            f"Record {seq} of the journal is a {kind!r} of version {version}; this epicwave {known}.",
+            "Nothing was changed. A newer epicwave wrote it: run that one (for example `uvx epicwave@latest`).",
         )
     try:
         return _adapter(kind).validate_json(body)
