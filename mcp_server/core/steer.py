@@ -154,6 +154,14 @@ def _retry(epic: Epic, command: RetryStory, now_s: float) -> StoryRetried:
             f"Story {command.story!r} is {story.state}: it has not come to an end that could be tried again.",
             "Retry stories that failed, were cancelled or skipped, or that ask a question.",
         )
+    beyond = StoryState.OFFERED, StoryState.RUNNING, StoryState.MERGING
+    without = [s.spec.id for s in epic.stories.values() if command.story in s.spec.depends_on and s.state in beyond]
+    if story.state is StoryState.SKIPPED and without:
+        raise Refused(
+            Code.TOO_LATE,
+            f"Story {command.story!r} was skipped, and {', '.join(without)} went on without it.",
+            "Wait until what builds on it is merged, or cancel that first; then retry.",
+        )
     return StoryRetried(command.epic, command.story, command.note, now_s)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -33,7 +32,7 @@ _FINISHES = {
 class Leasing:
     """Stores which offers are being made ready for somebody, so that no two claims get the same one."""
 
-    new_token: Callable[[], str] = partial(secrets.token_hex, 3)
+    new_token: Callable[[], str] = lambda: secrets.token_hex(3)
     """Names a lease; by chance, so that no report of another one is taken for it."""
     _preparing: set[AttemptId] = field(default_factory=set[AttemptId])
 

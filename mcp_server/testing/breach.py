@@ -38,7 +38,7 @@ class Breach:
         return f"{self.promise}: {self.words}"
 
 
-class Broken(AssertionError):
+class Broken(AssertionError):  # noqa: N818 - it says what became of promises
     """Promises were broken; all that were seen are in it."""
 
     def __init__(self, breaches: Iterable[Breach]) -> None:

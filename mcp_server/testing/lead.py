@@ -92,39 +92,34 @@ class Lead:
         chance, world = self._chance, self._world
         epic = chance.choice(self.epics)
         name = chance.choice(list(world.ledger.epics[epic].stories))
-        match chance.randint(0, 13):
-            case 0:
-                self.says(lambda: world.cancel(epic=epic))
-            case 1 | 2:
-                self.says(lambda: world.cancel(name, epic=epic))
-            case 3 if self._config.second_epic and len(self.epics) == 1:
-                self.says(lambda: self.plan("f"))
-            case 4 if f"refs/heads/epicwave/{epic}" in world.git.refs:
-                world.truth.push(epic, f"by hand {anyio.current_time()}")
-            case 5:
-                await world.close()
-            case 6 | 7:
-                self.says(lambda: world.steer(PauseEpic(epic, "let me think")))
-            case 8 | 9:
-                self.says(lambda: world.steer(ResumeEpic(epic)))
-            case 10:
-                self.says(lambda: world.steer(DrainWave(epic, "enough for today")))
-            case 11:
-                self._steer_one(epic, RetryStory, "mind the tests")
-            case 12:
-                self._steer_one(epic, SkipStory, "not needed after all")
-            case _:
-                self.says(self.start_all)
+        if chance.random() < 0.07:
+            await world.close()
+            return
+        acts: list[Callable[[], object]] = [
+            lambda: world.cancel(epic=epic),
+            lambda: world.cancel(name, epic=epic),
+            lambda: world.cancel(name, epic=epic),
+            lambda: self._push(epic),
+            lambda: world.steer(PauseEpic(epic, "let me think")),
+            lambda: world.steer(PauseEpic(epic, "let me think")),
+            lambda: world.steer(ResumeEpic(epic)),
+            lambda: world.steer(DrainWave(epic, "enough for today")),
+            lambda: self._steer_one(epic, RetryStory, "mind the tests"),
+            lambda: self._steer_one(epic, SkipStory, "not needed after all"),
+            self.start_all,
+            *([lambda: self.plan("f")] if self._config.second_epic and len(self.epics) == 1 else []),
+        ]
+        self.says(chance.choice(acts))
+
+    def _push(self, epic: EpicId) -> None:
+        """Somebody has no patience, and commits to the integration branch."""
+        if f"refs/heads/epicwave/{epic}" in self._world.git.refs:
+            self._world.truth.push(epic, f"by hand {anyio.current_time()}")
 
     def _steer_one(self, epic: EpicId, command: type[RetryStory | SkipStory], why: str) -> None:
         """Said to one story after the other until it is taken."""
         names = list(self._world.ledger.epics[epic].stories)
         for name in self._chance.sample(names, len(names)):
             with suppress(Refused):
-                self.says_or_raises(command(epic, name, why))
+                self._world.steer(command(epic, name, why))
                 return
-
-    def says_or_raises(self, command: RetryStory | SkipStory) -> None:
-        """Say it; only a refusal is raised."""
-        with suppress(Killed, JournalError):
-            self._world.steer(command)

@@ -14,7 +14,7 @@ from random import Random
 
 import anyio
 
-from mcp_server.core.model import StoryState, Strategy, is_team
+from mcp_server.core.model import StoryState, Strategy
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.testing.breach import Breach, Broken, Promise, breaches_of
 from mcp_server.testing.clock import run_seeded

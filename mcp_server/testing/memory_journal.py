@@ -10,7 +10,7 @@ from mcp_server.errors import JournalError
 
 
 class MemoryJournal:
-    """Stores rows as the real one does, and each fact as it comes back from its row. `before_append` may stand in the way."""
+    """Stores rows as the real one does, and each fact as its row tells it. `before_append` may stand in the way."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[float, str, int, str]] = []

@@ -38,6 +38,7 @@ from mcp_server.core.model import (
     StoryState,
     Strategy,
     Usage,
+    is_team,
 )
 from mcp_server.core.policy import MERGE_TRIES
 from mcp_server.ports import ProcessEnd
@@ -173,6 +174,18 @@ class Witness:
     def hears(self, event: Event, ledger: Ledger) -> None:
         """A fact is stored; `ledger` is as it was before."""
         match event:
+            case AttemptLeased():
+                self.starts(event.attempt, TEAM, event.at_s, ledger)
+                self.works(event.attempt, event.at_s)
+            case AttemptFailed() | AttemptSucceeded() | AttemptStopped() | MergeRefused() | UsageReported():
+                self._ended(event, ledger)
+            case WaveInterrupted():
+                self._interrupted(event.epic, ledger)
+            case _:
+                self._hears_lead(event, ledger)
+
+    def _hears_lead(self, event: Event, ledger: Ledger) -> None:
+        match event:
             case WaveStarted() | WaveWidened():
                 self._released(event)
             case StoryRetried():
@@ -184,17 +197,11 @@ class Witness:
             case EpicCancelled():
                 for story in ledger.epics[event.epic].stories:
                     self._given_up.setdefault((event.epic, story), _admitted(ledger))
-            case StoryCancelled() | StorySkipped():
+            case StorySkipped():
                 self._given_up[event.epic, event.story] = _admitted(ledger)
-                if isinstance(event, StorySkipped):
-                    self.skipped.add((event.epic, event.story))
-            case WaveInterrupted():
-                self._interrupted(event.epic, ledger)
-            case AttemptLeased():
-                self.starts(event.attempt, TEAM, event.at_s, ledger)
-                self.works(event.attempt, event.at_s)
-            case AttemptFailed() | AttemptSucceeded() | AttemptStopped() | MergeRefused() | UsageReported():
-                self._ended(event, ledger)
+                self.skipped.add((event.epic, event.story))
+            case StoryCancelled():
+                self._given_up[event.epic, event.story] = _admitted(ledger)
             case _:
                 pass
 
@@ -277,9 +284,14 @@ class Witness:
                 wait_s = min(policy.cooldown_cap_s, policy.cooldown_s * 2.0 ** (outage.opened - 1))
                 outage.until_s, outage.admitted = at_s + wait_s, _admitted(ledger)
                 outage.probe = outage.probing_since_s = None
-        elif cause not in FAULTS | WORLDS and not isinstance(event, AttemptStopped):
-            if outage.until_s is None or is_probe:
-                outage.close()
+        elif self._fared_well(event) and (outage.until_s is None or is_probe):
+            outage.close()
+
+    def _fared_well(self, event: AttemptFailed | AttemptSucceeded | AttemptStopped) -> bool:
+        """Its agent came to an end of its own, good or bad."""
+        if isinstance(event, AttemptFailed):
+            return event.cause not in FAULTS | WORLDS
+        return isinstance(event, AttemptSucceeded)
 
     def _park(self, event: AttemptFailed, outage: Outage, ledger: Ledger) -> None:
         end = self._ends.get(event.attempt)
@@ -325,10 +337,10 @@ def _beyond(used: Usage, usd: float | None, tokens: int | None) -> bool:
 
 
 def _admitted(ledger: Ledger) -> frozenset[AttemptId]:
-    """Attempts that are on their way or at work in this moment."""
+    """Attempts that are on their way or at work in this moment; an offer to sub-agents is neither."""
     return frozenset(
         AttemptId(name, story.spec.id, story.attempt)
         for name, epic in ledger.epics.items()
         for story in epic.stories.values()
-        if story.state in (StoryState.OFFERED, StoryState.RUNNING)
+        if story.state is StoryState.RUNNING or (story.state is StoryState.OFFERED and not is_team(epic))
     )
