@@ -12,6 +12,7 @@ import anyio.lowlevel
 from mcp_server.core.model import NOTHING_USED, AttemptId, Cause, CheckRun, Process, StoryId, Usage
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import AgentCall, Ended, ProcessEnd
+from mcp_server.testing.clock import EPOCH_S
 
 Judge = Callable[[AttemptId, tuple[str, ...], Path], int | None]
 """A check's exit code for what lies in the folder; None for a check that never ends."""
@@ -101,7 +102,7 @@ class FakeRunner:
             span.until_s = anyio.current_time()
         code = play.exit_code if how is Ended.EXITED else None
         ended = how is Ended.EXITED
-        resumes_at_s = play.resumes_in_s + span.until_s if play.resumes_in_s is not None else None
+        resumes_at_s = EPOCH_S + span.until_s + play.resumes_in_s if play.resumes_in_s is not None else None
         return ProcessEnd(
             how,
             code,

@@ -18,6 +18,7 @@ from mcp_server.core.events import (
     EpicPaused,
     EpicResumed,
     Event,
+    LeaseEnded,
     MergeRefused,
     StoryCancelled,
     StoryRetried,
@@ -147,7 +148,7 @@ class Witness:
 
     def _profile_may_start(self, attempt: AttemptId, profile: str, now_s: float, ledger: Ledger) -> None:
         outage = self._outages[profile]
-        self._look_at_probe(outage, attempt.epic, now_s, ledger)
+        self._look_at_probe(outage, now_s, ledger)
         if now_s < outage.parked_until_s and attempt not in outage.on_their_way:
             self._saw(Promise.HELD, f"{attempt} started while {profile} was parked")
         if outage.until_s is None or attempt in outage.admitted:
@@ -159,21 +160,29 @@ class Witness:
         else:
             outage.probe, outage.probing_since_s = attempt, None
 
-    def _look_at_probe(self, outage: Outage, epic: EpicId, now_s: float, ledger: Ledger) -> None:
+    def _look_at_probe(self, outage: Outage, now_s: float, ledger: Ledger) -> None:
         probe = outage.probe
         if probe is None:
             return
         story = ledger.epics[probe.epic].stories[probe.story]
         if story.attempt != probe.number or story.state not in (StoryState.OFFERED, StoryState.RUNNING):
             outage.probe = outage.probing_since_s = None  # it was told to stop, or went the way of its engine
-        elif outage.probing_since_s is not None and now_s >= outage.probing_since_s + self.policies[epic].probe_s:
+        elif outage.probing_since_s is not None and now_s >= outage.probing_since_s + self.policies[probe.epic].probe_s:
             outage.close()
 
     # --- facts, as they are stored
 
     def hears(self, event: Event, ledger: Ledger) -> None:
         """A fact is stored; `ledger` is as it was before."""
+        gone = event.epic if isinstance(event, WaveInterrupted) else None
+        for outage in self._outages.values():
+            if outage.probe is not None and outage.probe.epic != gone:
+                self._look_at_probe(outage, event.at_s, ledger)
         match event:
+            case LeaseEnded():
+                for outage in self._outages.values():
+                    if outage.probe == event.attempt:
+                        outage.probing_since_s = None  # nobody works on it any more
             case AttemptLeased():
                 self.starts(event.attempt, TEAM, event.at_s, ledger)
                 self.works(event.attempt, event.at_s)
@@ -270,7 +279,6 @@ class Witness:
     def _judge(self, event: AttemptFailed | AttemptSucceeded | AttemptStopped, outage: Outage, ledger: Ledger) -> None:
         """What the end of an attempt says of its profile."""
         policy, at_s = self.policies[event.attempt.epic], event.at_s
-        self._look_at_probe(outage, event.attempt.epic, at_s, ledger)
         cause = event.cause if isinstance(event, AttemptFailed) else None
         if isinstance(event, AttemptFailed) and cause is Cause.RATE_LIMIT:
             self._park(event, outage, ledger)

@@ -37,7 +37,7 @@ from mcp_server.core.views import is_at_rest
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.leasing import Leasing
 from mcp_server.engine.lifecycle import running
-from mcp_server.errors import Fault, JournalError
+from mcp_server.errors import Code, Fault, JournalError, Refused
 from mcp_server.ports import Ports
 from mcp_server.testing.breach import Breach, Broken, Promise
 from mcp_server.testing.clock import VirtualClock
@@ -120,6 +120,10 @@ class World:
             with scope:
                 yield self.engine
         except (Killed, JournalError):
+            raise NoServer from None
+        except Refused as refused:
+            if refused.code is not Code.ENGINE_ELSEWHERE:
+                raise
             raise NoServer from None
         finally:
             self.line.mortals.discard(task)
