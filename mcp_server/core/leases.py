@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import assert_never
 
 from mcp_server.core.breakers import CLOSED, team_hold
@@ -104,6 +105,16 @@ def held(
     return epic, story, lease
 
 
+def held_by(epic: Epic, holder: str, place: str) -> Iterator[Story]:
+    """Stories whose lease counts and is this sub-agent's, or of whoever works there; an empty word is nobody."""
+    for story in epic.stories.in_state(*ENDS_IN):
+        lease = story.lease
+        if lease is None or lease.ended is not None:
+            continue
+        if (holder and lease.holder == holder) or (place and lease.place == place):
+            yield story
+
+
 def holds(ledger: Ledger, attempt: AttemptId, token: str) -> Story | None:
     """The story when this lease is the one of its current attempt, whatever its state; else None."""
     _, story = _known(ledger, attempt, token)
@@ -148,6 +159,13 @@ def _claim(ledger: Ledger, command: ClaimStory, now_s: float) -> AttemptLeased:
             Code.STORY_NOT_OFFERED,
             f"Story {attempt.story!r} is {state}, and not offered to sub-agents.",
             f"Claim one of {named}." if named else "Nothing is offered now: end your turn.",
+        )
+    mine = next(held_by(epic, command.holder, "" if command.ours else command.place), None)
+    if mine is not None:
+        raise Refused(
+            Code.LEASE_HELD,
+            f"You hold story {mine.spec.id!r}, and one at a time is enough.",
+            f"Report it first, or have another sub-agent claim {attempt.story!r}.",
         )
     policy = epic.wave.policy
     until_s = now_s + min(policy.lease_s, policy.attempt_timeout_s)

@@ -11,8 +11,8 @@ import anyio
 import anyio.lowlevel
 
 from mcp_server.core.commands import ClaimStory, HandIn, RenewLease
-from mcp_server.core.leases import attempt_of, claimable, held, lease_name
-from mcp_server.core.model import AttemptId, Epic, Ledger, Sha, Story, StoryState
+from mcp_server.core.leases import attempt_of, claimable, held, held_by, lease_name
+from mcp_server.core.model import AttemptId, Epic, Ledger, Sha, Story
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.jobs import saved_work
 from mcp_server.errors import Code, Refused
@@ -55,21 +55,15 @@ class Leasing:
             self._preparing.add(attempt)
             try:
                 return await _lend(engine, attempt, self.new_token(), holder, place)
-            except Refused:
-                if wanted is not None:
+            except Refused as refused:
+                if wanted is not None or refused.code is not Code.STORY_NOT_OFFERED:
                     raise  # cancelled while its worktree was made; another one may still be offered
             finally:
                 self._preparing.discard(attempt)
 
     def lease_of_holder(self, epic: Epic, holder: str, place: Path | None) -> Story | None:
         """A story that this sub-agent, or whoever works in this place, holds already: a claim may come twice."""
-        for story in epic.stories.values():
-            lease = story.lease
-            if lease is None or story.state not in (StoryState.RUNNING, StoryState.MERGING) or lease.ended is not None:
-                continue
-            if (holder and lease.holder == holder) or (place is not None and lease.place == str(place)):
-                return story
-        return None
+        return next(held_by(epic, holder, str(place or "")), None)
 
 
 async def _lend(engine: Engine, attempt: AttemptId, token: str, holder: str, place: Path | None) -> Story:

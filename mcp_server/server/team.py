@@ -11,8 +11,8 @@ from typing import Any
 
 import anyio.to_thread
 
-from mcp_server.core.leases import attempt_of
-from mcp_server.core.model import AttemptId, Epic, EpicId, Ledger, StoryState
+from mcp_server.core.leases import attempt_of, held_by
+from mcp_server.core.model import AttemptId, Epic, EpicId, Ledger
 from mcp_server.engine.leasing import Leasing
 from mcp_server.server.world import World
 
@@ -49,13 +49,7 @@ class Team:
 
     def holders(self, ledger: Ledger, agent: str) -> list[AttemptId]:
         """Attempts that this sub-agent holds and that are not merged."""
-        found: list[AttemptId] = []
-        for epic in ledger.epics.values():
-            for story in epic.stories.values():
-                mine = story.lease is not None and story.lease.holder == agent and story.lease.ended is None
-                if mine and story.state in (StoryState.RUNNING, StoryState.MERGING):
-                    found.append(attempt_of(epic, story))
-        return found
+        return [attempt_of(epic, story) for epic in ledger.epics.values() for story in held_by(epic, agent, "")]
 
 
 async def own_worktree(world: World, cwd: str | None) -> Path | None:

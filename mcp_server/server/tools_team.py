@@ -86,9 +86,11 @@ async def claim_story(
             try:
                 mine = await session.team.leasing.claim(engine, epic, story, agent or "", place)
             except Refused as refused:
-                if refused.code is not Code.STORY_NOT_OFFERED:
+                mine = session.team.leasing.lease_of_holder(engine.ledger.epics[epic], agent or "", place)
+                if refused.code is Code.STORY_NOT_OFFERED:
+                    return ClaimReply(claimed=False, next=f"{refused.why} {refused.remedy}")
+                if mine is None:  # else it asked twice at once: both get what the first one took
                     raise
-                return ClaimReply(claimed=False, next=f"{refused.why} {refused.remedy}")
         session.team.came(agent or "")
         return _claimed(engine.ledger.epics[epic], mine, engine.now_s(), whole=whole)
 

@@ -142,8 +142,8 @@ class Life:
 
     # --- what sub-agents ask for
 
-    def lease(self, *names: str, holder: str = "agent-7") -> None:
-        """Sub-agents claim the stories, in the moment that it is."""
+    def lease(self, *names: str, holder: str = "") -> None:
+        """Sub-agents claim the stories, in the moment that it is; without a name, nobody knows which."""
         for name in names:
             attempt = self.attempt(name)
             self.command(ClaimStory(attempt, token_of(attempt), "base", holder, f"/trees/{attempt}", ours=True))

@@ -97,6 +97,21 @@ async def test_ten_claims_at_once_get_no_story_twice(modern: Lead, scene: Scene)
     assert sorted(got) == ["S0", "S1", "S2"] + ["none"] * 7
 
 
+async def test_a_sub_agent_that_asks_twice_at_once_gets_one_story(modern: Lead, scene: Scene) -> None:
+    await _start(modern, scene, story("S1"), story("S2"))
+    got: list[str] = []
+
+    async def claim() -> None:
+        got.append((await modern.ask("claim_story", epic="notes", agent="a1"))["lease"])
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(claim)
+        group.start_soon(claim)
+    assert len(set(got)) == 1
+    assert sorted((await modern.states()).values()) == ["offered", "running"]
+    assert len(scene.refs("refs/heads/epicwave-work/")) == 1, "what was made for the other claims is gone"
+
+
 async def test_done_with_uncommitted_files_is_refused_with_the_commands_that_mend_it(lead: Lead, scene: Scene) -> None:
     await _start(lead, scene, story("S1"))
     agent = SubAgent(lead, scene, "a1")
