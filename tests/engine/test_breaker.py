@@ -22,6 +22,8 @@ FOUR = (story("a"), story("b"), story("c"), story("d"))
 BREAKER: dict[str, Any] = {"breaker_faults": 2, "cooldown_s": 100.0, "cooldown_cap_s": 400.0, "probe_s": 50.0}
 TEAM: dict[str, Any] = {**BREAKER, "strategy": Strategy.AGENT_TEAMS, "lease_s": 60.0}
 
+LONGER: dict[str, Any] = {**TEAM, "probe_s": 65.0}
+
 
 def outage(world: World, until_s: float, *profiles: str, play: Play = API_ERROR) -> list[tuple[float, str]]:
     """Agents of these profiles fail until then. Returns when agents were started, and of which profile."""
@@ -207,7 +209,7 @@ async def test_a_probe_that_waited_long_for_somebody_to_claim_it_is_a_probe_all_
 async def test_a_probe_whose_lease_is_over_closes_nothing_while_its_work_is_saved() -> None:
     async with a_world() as world:
         world.plan(*FOUR)
-        world.start(**{**TEAM, "probe_s": 65.0})
+        world.start(**LONGER)
         await silent(world, 2)
         await anyio.sleep(100)
         world.git.delay_s["rescue"] = 20

@@ -15,10 +15,18 @@ from mcp_server.testing.lives import run_life
 from mcp_server.testing.simulation import simulate
 from mcp_server.testing.tally import Tally
 
-BUDGET_S = 6.0
-ENOUGH = 40
+BUDGET_S = 4.0
+ENOUGH = 60
 """Lives that even a slow machine gets through in that time."""
-SEEN = ("EpicPaused", "EpicResumed", "StorySkipped", "StoryCancelled", "EpicCancelled", "WaveInterrupted", "WaveWidened")
+SEEN = (
+    "EpicPaused",
+    "EpicResumed",
+    "StorySkipped",
+    "StoryCancelled",
+    "EpicCancelled",
+    "WaveInterrupted",
+    "WaveWidened",
+)
 """What happens in these lives, besides the plain course of things."""
 CAUSES = ("fault", "rate_limit", "api_error", "crash", "lease_lost", "spawn")
 
