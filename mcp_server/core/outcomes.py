@@ -73,10 +73,8 @@ def _went_on(
         case AttemptLeased():
             return put(epic, story, state=StoryState.RUNNING, lease=event.lease, base=event.base, since_s=event.at_s)
         case AttemptClaimed():
-            at_work = replace(
-                story, state=StoryState.RUNNING, since_s=event.at_s
-            )  # `settle` asks how long a probe works
-            return put(epic, at_work, process=event.process, base=event.base)
+            at_s = event.at_s  # at once, and not when it is dated: `settle` asks how long a probe has worked
+            return put(epic, story, state=StoryState.RUNNING, process=event.process, base=event.base, since_s=at_s)
         case AttemptSucceeded():
             epic = replace(epic, merges=epic.merges + 1)
             return put(

@@ -19,6 +19,7 @@ from mcp_server.core.events import (
     EpicResumed,
     Event,
     LeaseEnded,
+    MergeProven,
     MergeRefused,
     StoryCancelled,
     StoryRetried,
@@ -85,6 +86,8 @@ class Witness:
         """Attempts that have started, with what worked on them."""
         self.over: set[AttemptId] = set()
         """Attempts that ended without a merge, as it is on record."""
+        self.proven: set[AttemptId] = set()
+        """Attempts whose proof is on record."""
         self.skipped: set[Key] = set()
         self._outages: dict[str, Outage] = defaultdict(Outage)
         self._ends: dict[AttemptId, ProcessEnd] = {}
@@ -122,6 +125,8 @@ class Witness:
 
     def lands(self, attempt: AttemptId) -> None:
         """Its work comes onto the integration branch."""
+        if attempt not in self.proven:
+            self._saw(Promise.PROOF, f"{attempt} landed before its proof was on record")
         later = [a for a in self.profiles if a[:2] == attempt[:2] and a.number > attempt.number]
         if later:
             self._saw(Promise.RESURRECTED, f"{attempt} landed although {later[0]} had taken its place")
@@ -188,6 +193,8 @@ class Witness:
                 self.works(event.attempt, event.at_s)
             case AttemptFailed() | AttemptSucceeded() | AttemptStopped() | MergeRefused() | UsageReported():
                 self._ended(event, ledger)
+            case MergeProven():
+                self.proven.add(event.attempt)
             case WaveInterrupted():
                 self._interrupted(event.epic, ledger)
             case _:

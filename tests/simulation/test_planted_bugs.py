@@ -20,7 +20,7 @@ from mcp_server.testing.breach import Promise
 from mcp_server.testing.clock import run_seeded
 from mcp_server.testing.fate import Config
 from mcp_server.testing.lives import live
-from tests.engine import test_admission, test_cancel, test_engine, test_faults, test_restart
+from tests.engine import test_admission, test_cancel, test_engine, test_faults
 
 LIVES = 150
 """A bug that needs more lives than this to be caught is as good as not caught."""
@@ -44,7 +44,6 @@ BUGS = [
         jobs.integrate,
         "context.report(MergeProven(attempt, proven, landing.files, ports.clock.now_s()))",
         "pass",
-        test_restart.test_a_stopping_merge_that_git_has_is_recognised_after_a_crash,
     ),
     Bug(
         "the move of the branch can be interrupted",
