@@ -219,7 +219,7 @@ def live(config: Config) -> Lived:
     breaches, trace = tuple[Breach, ...](), ""
     try:
         run_seeded(main, config.seed)
-    except Exception as error:  # noqa: BLE001 - whatever it is, this life was not clean
+    except ExceptionGroup as error:  # whatever it is, this life was not clean
         breaches, trace = breaches_of(error), "".join(traceback.format_exception(error))
     return _told(lives[0], breaches, trace)
 

@@ -20,7 +20,7 @@ from mcp_server.testing.breach import Promise
 from mcp_server.testing.clock import run_seeded
 from mcp_server.testing.fate import Config
 from mcp_server.testing.lives import live
-from tests.engine import test_admission, test_cancel, test_engine, test_faults
+from tests.engine import test_admission, test_cancel, test_engine, test_faults, test_pause
 
 LIVES = 150
 """A bug that needs more lives than this to be caught is as good as not caught."""
@@ -118,6 +118,13 @@ BUGS = [
         Engine.submit,
         "self.ports.journal.append([event])\n        self.ledger = after",
         "self.ledger = after\n        self.ports.journal.append([event])",
+    ),
+    Bug(
+        "an engine that is over takes facts",
+        Engine.end,
+        "self._is_over = True",
+        "pass",
+        test_pause.test_an_engine_whose_jobs_are_gone_takes_nothing_more,
     ),
     Bug("the alarm never rings", Engine.ring, "wake_s = next_wake_s(self.ledger)", "wake_s = None"),
     Bug("recovery does not look what is left", lifecycle.recover, "await ports.worktrees.held()", "[]"),
