@@ -25,7 +25,7 @@ from mcp_server.errors import Code, Refused
 NAME = "epicwave"
 RULES = tuple(f"mcp__{NAME}__{tool}" for tool in ("story_status", "claim_story", "report_story"))
 """Tools that need no question. The hook decides on plan_epic and start_wave, which may be given commands to run;
-cancel_epic is for a human to confirm."""
+cancel_epic and steer_epic are for a human to confirm."""
 HOOKS = ".claude/hooks/epicwave"
 """A folder of its own: a user's hook may well have the name of one of ours."""
 _TO_SERVER = f'"server": "{NAME}"'

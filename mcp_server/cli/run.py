@@ -16,6 +16,7 @@ from mcp_server.core.commands import Through
 from mcp_server.core.model import Epic, EpicId, Ledger, Story, StoryState
 from mcp_server.core.planning import Plan, plan
 from mcp_server.core.views import EpicState, epic_state, is_at_rest
+from mcp_server.core.why import alerts
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.landed import adopt
 from mcp_server.errors import Code, Fault, JournalError, Refused
@@ -141,6 +142,9 @@ async def _lines(engine: Engine, epic_id: EpicId, console: Console) -> None:
         for story in sorted(epic.stories.values(), key=lambda s: s.changed):
             if story.changed > seen:
                 console.print(change_line(epic, story, story.since_s - began_s))
+        if any(breaker.changed > seen for breaker in engine.ledger.breakers.values()):
+            for alert in alerts(engine.ledger, epic):
+                console.print(f"note: {alert}")
         seen = engine.ledger.seq
 
 

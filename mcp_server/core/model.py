@@ -155,7 +155,7 @@ class Proven:
 
 
 class Process(NamedTuple):
-    """A started process; pid and start time together identify it for good."""
+    """A started process; pid and start time, as the runner counts it, together identify it for good."""
 
     pid: int
     started_s: float

@@ -38,7 +38,9 @@ FORMS = ("mcp__plugin_epicwave_epicwave__", "mcp__epicwave__")
 HOST_TOOLS = {"Read", "Grep", "Glob", "Edit", "Write", "NotebookEdit", "Bash", "Agent", "Skill"}
 OTHER_WORDS = {"name", "files"}
 """Of the host's Agent tool; of an epic file."""
-FOR_THE_LEAD = {"plan_epic", "start_wave", "story_status", "cancel_epic"}
+FOR_THE_LEAD = {"plan_epic", "start_wave", "story_status", "cancel_epic", "steer_epic"}
+FOR_A_HUMAN = {"cancel_epic", "steer_epic"}
+"""Tools that no hook allows without a question."""
 FOR_THE_WORKER = {"claim_story", "report_story"}
 
 
@@ -109,11 +111,9 @@ def test_the_worker_is_told_what_to_do_with_every_answer(tools: dict[str, Tool])
 
 
 @pytest.mark.parametrize("path", SKILLS, ids=relative)
-def test_a_skill_is_allowed_the_tools_that_it_names_but_not_to_cancel(path: Path) -> None:
+def test_a_skill_is_allowed_the_tools_that_it_names_but_not_to_cancel_or_to_steer(path: Path) -> None:
     named = read(path).words() & FOR_THE_LEAD
-    assert tools_of(read(path).head, "allowed-tools") == {
-        form + tool for form in FORMS for tool in named - {"cancel_epic"}
-    }
+    assert tools_of(read(path).head, "allowed-tools") == {form + tool for form in FORMS for tool in named - FOR_A_HUMAN}
 
 
 def test_the_worker_has_both_of_its_tools_under_both_names_and_no_tool_of_the_lead() -> None:
@@ -142,7 +142,7 @@ def test_the_hook_watches_our_tools_and_git_and_nothing_else(tools: dict[str, To
 
 def test_the_script_knows_the_tools_and_the_agents_that_there_are(tools: dict[str, Tool]) -> None:
     hook = load()
-    assert set(tools) == hook.ALLOWED | {"cancel_epic"}
+    assert set(tools) == hook.ALLOWED | FOR_A_HUMAN
     assert {
         name for name, tool in tools.items() if tool.annotations and tool.annotations.read_only_hint
     } == hook.READ_ONLY
@@ -155,7 +155,7 @@ def test_the_script_knows_the_tools_and_the_agents_that_there_are(tools: dict[st
 def test_cursors_hook_watches_the_tools_that_it_has_an_answer_for(path: Path) -> None:
     hook = load()
     [entry] = read_json(path)["hooks"]["preToolUse"]
-    watched = {name for name in hook.ALLOWED | {"cancel_epic"} if re.fullmatch(entry["matcher"], f"MCP:{name}")}
+    watched = {name for name in hook.ALLOWED | FOR_A_HUMAN if re.fullmatch(entry["matcher"], f"MCP:{name}")}
     assert watched == hook.PLACED | hook.READ_ONLY
 
 
@@ -176,10 +176,11 @@ async def test_the_server_takes_what_a_hook_sends(event: str, word: str, server:
     """A tool that is not listed costs the model nothing. Whoever is nobody's worker may always go."""
     [(_, hook)] = claude_hooks(event)
     assert hook["server"] == "plugin:epicwave:epicwave"
-    assert hook["input"] == {"event": word, "agent": "${agent_id}", "cwd": "${cwd}"}
+    more = {"error": "${error}"} if event == "StopFailure" else {}
+    assert hook["input"] == {"event": word, "agent": "${agent_id}", "cwd": "${cwd}", **more}
     async with Client(server) as client:
         assert hook["tool"] not in {tool.name for tool in (await client.list_tools()).tools}
-        answer = await client.call_tool(hook["tool"], {"event": word, "agent": "", "cwd": "/"})
+        answer = await client.call_tool(hook["tool"], {"event": word, "agent": "", "cwd": "/", **more})
     assert not answer.is_error, text_of(answer)
     assert text_of(answer) == "{}", "the host takes the text for the hook's answer"
 

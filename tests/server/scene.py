@@ -129,11 +129,9 @@ class Scene:
 
     def checkout(self) -> dict[str, Any]:
         """Everything of the user's checkout that a run could change, byte for byte."""
-        files = {
-            str(path.relative_to(self.repo)): path.read_bytes()
-            for path in sorted(self.repo.rglob("*"))
-            if path.is_file() and ".git" not in path.relative_to(self.repo).parts
-        }
+        tops = [path for path in self.repo.iterdir() if path.name != ".git"]  # git may still be tidying up in there
+        found = [path for top in tops for path in (top, *top.rglob("*")) if path.is_file()]
+        files = {str(path.relative_to(self.repo)): path.read_bytes() for path in sorted(found)}
         return {
             "files": files,
             "head": (self.repo / ".git" / "HEAD").read_bytes(),

@@ -9,7 +9,7 @@ import pytest
 
 from mcp_server.adapters.agents.profiles import BUILT_IN
 from mcp_server.adapters.agents.signs import Format, Signs
-from mcp_server.core.model import Policy, Strategy
+from mcp_server.core.model import Budget, Policy, Strategy
 from mcp_server.errors import Code, Refused
 from mcp_server.server.settings import Settings, load_settings
 
@@ -43,6 +43,15 @@ def test_without_a_file_the_defaults_are_the_documented_ones(tmp_path: Path) -> 
         "agent": "claude",
         "checks": (),
         "worktrees_dir": None,
+        "fallback_agent": None,
+        "breaker_faults": 3,
+        "breaker_cooldown_s": 30.0,
+        "epic_timeout_s": None,
+        "budget_usd": None,
+        "budget_tokens": None,
+        "story_budget_usd": None,
+        "story_budget_tokens": None,
+        "adaptive_slots": False,
     }
     assert settings.agents == {}
     assert settings.policy() == Policy()
@@ -67,6 +76,15 @@ epic:
   stall_timeout_s: 1.5
   check_timeout_s: 30
   agent: mine
+  fallback_agent: claude
+  breaker_faults: 0
+  breaker_cooldown_s: 300
+  epic_timeout_s: 7200
+  budget_usd: 20
+  budget_tokens: 9000000
+  story_budget_usd: 2.5
+  story_budget_tokens: 800000
+  adaptive_slots: true
   checks: ["pytest -q 'a b'", [sh, -c, "a && b", 5]]
   worktrees_dir: ../trees
 agents:
@@ -83,6 +101,13 @@ agents:
         stall_timeout_s=1.5,
         check_timeout_s=30,
         agent="mine",
+        fallback="claude",
+        breaker_faults=0,
+        cooldown_s=300,
+        cooldown_cap_s=300,
+        epic_timeout_s=7200,
+        budget=Budget(2.5, 800_000, 20.0, 9_000_000),
+        adaptive_slots=True,
         checks=(("pytest", "-q", "a b"), ("sh", "-c", "a && b", "5"), ("ruff",)),
     )
     assert settings.worktrees_dir == tmp_path / "../trees"

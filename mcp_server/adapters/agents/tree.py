@@ -1,7 +1,7 @@
 """Process trees by identity: pid and start time together, so that no stranger who got the pid is ever touched.
 
-Linux counts start times from the boot, and psutil adds a time of the boot that moves when the clock is set. Ours does
-not: it is read once, so that a process stays who it is through every jump of the clock while we live.
+Linux counts start times from the boot, and psutil adds a time of the boot that moves when the clock is set. We take it
+off again: a process stays who it is through every jump of the clock, for the next engine too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COOKIE = "EPICWAVE_LEASH"
 
 The start is in seconds since the boot, which no setting of the clock moves; elsewhere than on Linux since the epoch."""
 SAME_START_S = 2.0
-"""Another engine has read the time of the boot through a wall clock that may have been set since."""
+"""The two times that make a start are read one after the other, and the clock may be set between them."""
 SAME_COOKIE_S = 60.0
 """From the start of a leash to its writing the cookie, on a very busy machine."""
 KILL_BOUND_S = 10.0
@@ -35,23 +35,19 @@ def boot_s() -> float:
     return psutil.boot_time() if sys.platform == "linux" else 0.0
 
 
-BOOTED_S = boot_s()
-"""The time of the boot as it was when we started."""
-
-
 def start_of_s(pid: int) -> float:
-    """When the process started, by the clock as it was when we started. Raises `psutil.Error` when it is gone.
+    """When the process started: on Linux since the boot, else since the epoch. Raises `psutil.Error` when it is gone.
 
     By a new object, since psutil keeps those that it lists, and each keeps the first answer.
     """
-    return psutil.Process(pid).create_time() - boot_s() + BOOTED_S
+    return psutil.Process(pid).create_time() - boot_s()
 
 
 def identity(pid: int) -> Process:
     """Who this pid is now. A process that is gone already gets the present as its start."""
     with suppress(psutil.Error):
         return Process(pid, start_of_s(pid))
-    return Process(pid, time.time() - boot_s() + BOOTED_S)
+    return Process(pid, time.time() - boot_s())
 
 
 def root_of(who: Process) -> psutil.Process | None:
@@ -71,7 +67,7 @@ def strays(who: Process) -> list[psutil.Process]:
             if start_of_s(process.pid) < who.started_s - SAME_START_S:
                 continue
             pid, _, since_s = process.environ().get(COOKIE, "").partition(":")
-            leash_s = float(since_s) + BOOTED_S if pid else 0.0
+            leash_s = float(since_s) if pid else 0.0
             if pid and int(pid) == who.pid and abs(leash_s - who.started_s) <= SAME_COOKIE_S:
                 found.append(process)
     return found
