@@ -157,8 +157,9 @@ async def test_an_engine_whose_jobs_are_gone_takes_nothing_more() -> None:
         await anyio.sleep(60)
         world.full_disk = False
         rows = len(world.journal.rows)
-        with pytest.raises(Refused, match="has just come to its end"):
+        with pytest.raises((Refused, RuntimeError)) as said:
             engine.handle(PauseEpic("e", "too late"))
+        assert "has just come to its end" in str(said.value)
         assert len(world.journal.rows) == rows
         await world.engine_gone()
         await world.open()
