@@ -14,20 +14,19 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self.rows: list[tuple[float, str, int, str]] = []
-        self._events: list[Event] = []
+        self._told: dict[tuple[float, str, int, str], Event] = {}
         self.before_append: Callable[[Sequence[Event]], None] = _nothing
 
     def append(self, events: Sequence[Event]) -> None:
         """See `Journal`."""
         rows = [encode(event) for event in events]
         self.before_append(events)
-        first = len(self.rows) + 1
+        self._told |= {row: decode(seq, *row[1:]) for seq, row in enumerate(rows, len(self.rows) + 1)}
         self.rows += rows
-        self._events += [decode(seq, *row[1:]) for seq, row in enumerate(rows, first)]
 
     def replay(self) -> list[Event]:
         """See `Journal`."""
-        return self._events[:]
+        return [self._told[row] for row in self.rows]
 
 
 def full_disk(events: Sequence[Event]) -> None:

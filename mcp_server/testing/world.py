@@ -90,7 +90,8 @@ class World:
         self.leasing = Leasing(self._token)
         """What the server of the moment knows of claims that are under way; dies with it."""
         self.full_disk = False
-        """Nothing can be stored in the journal now."""
+        """Nothing can be stored in the journal now: an engine that meets it ends, and nobody is told."""
+        self._was_full = False
         self.line.on_cut = self._on_cut
         self._calls: dict[anyio.CancelScope, anyio.Event] = {}
         """Tool calls that are under way, and what is set when each has ended."""
@@ -174,6 +175,7 @@ class World:
         """A fact is about to be stored. What it says of a story that was told to stop ends the lease, too."""
         self.line.touch()
         if self.full_disk:
+            self._was_full = True
             full_disk(events)
         for event in events if self.engines else ():
             self.truth.witness.hears(event, self.ledger)
@@ -200,6 +202,8 @@ class World:
         except* Killed:
             pass
         except* JournalError:
+            if not self._was_full:
+                raise
             self._close.set()  # what cannot be stored ends an engine in good order, with its agents
         except* Fault:
             if self._up.is_set():
@@ -332,11 +336,12 @@ class World:
         return is_team(self.ledger.epics[epic]) and is_alive(self.ledger.epics[epic].wave)
 
     def replayed(self, seq: int | None = None) -> Ledger:
-        """What the journal tells, or told up to a fact; folded on from the last look, which must not lie ahead."""
-        facts = self.journal.replay()[self._folded.seq : seq]
-        for event in facts:
-            self._folded = evolve(self._folded, event)
-        return self._folded
+        """What the journal tells; or told up to a fact, folded on from the last one, which must not lie ahead."""
+        ledger = Ledger() if seq is None else self._folded
+        for event in self.journal.replay()[ledger.seq : seq]:
+            ledger = evolve(ledger, event)
+        self._folded = self._folded if seq is None else ledger
+        return ledger
 
     def _stories(self) -> list[tuple[EpicId, Story]]:
         return [(e, s) for e, epic in self.ledger.epics.items() for s in epic.stories.values()]

@@ -12,7 +12,6 @@ from mcp_server.core.events import AttemptClaimed, Event
 from mcp_server.core.model import Strategy
 from mcp_server.errors import Code, JournalError, Refused
 from mcp_server.testing.fake_runner import Play
-from mcp_server.testing.memory_journal import full_disk
 from mcp_server.testing.team import SubAgent
 from mcp_server.testing.world import World, a_world, story
 
@@ -173,15 +172,14 @@ async def test_an_agent_whose_start_cannot_be_stored_is_ended_at_once() -> None:
         keep = world.journal.before_append
 
         def before(events: Sequence[Event]) -> None:
-            if any(isinstance(event, AttemptClaimed) for event in events):
-                full_disk(events)
+            world.full_disk = any(isinstance(event, AttemptClaimed) for event in events)
             keep(events)
 
         world.journal.before_append = before
         world.start()
         await world.engine_gone()
         assert world.runner.alive() == []
-        world.journal.before_append = keep
+        world.journal.before_append, world.full_disk = keep, False
         await world.open()
         world.start()
         await world.rest()
