@@ -33,13 +33,16 @@ from fault_tools import CALLS, Clock, DeadlyGit, FullDisk, can_mount, clock_libr
 from fault_world import STALL_S, FaultPlace
 from leak_world import PATIENCE_S, end
 
+from mcp_server.adapters.agents.process import START_BOUND_S
+
 MOST_RUNS = 7
 """Times that `epicwave run` is given until all is merged."""
 GONE_S = 8.0
 """After a kill -9 of the engine its agents end by themselves within this time."""
 STOPPED_S = STALL_S + 5.0 + 6.0
 """A stopped agent is gone after the stall limit and the grace, on a busy machine."""
-STOPPED_LEASH_S = STOPPED_S + 15.0
+STOPPED_LEASH_S = STOPPED_S + START_BOUND_S
+"""One that is stopped before it has started its agent is given up after that bound."""
 KINDS_OF_BREACH = ("lost", "doubled", "too early", "resurrected", "red tip", "leaks", "touched", "limits", "broken")
 
 

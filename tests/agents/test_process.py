@@ -75,6 +75,15 @@ os.kill(os.getpid(), signal.SIGSTOP)"""
     assert ending.seconds < BOUND_S
 
 
+@linux
+async def test_a_stopped_leash_is_woken_to_end_its_tree(tmp_path: Path) -> None:
+    """Without that it is killed, but only 12 s after the grace."""
+    code = "import os, signal, time\nos.kill(os.getppid(), signal.SIGSTOP)\ntime.sleep(300)"
+    ending, _ = await run_python(tmp_path, code, limits=Limits(BOUND_S, stall_s=1.0, grace_s=0.2))
+    assert ending.how is Ended.STALL
+    assert ending.seconds < 10
+
+
 async def test_a_broken_pipe_ends_a_program_as_it_does_in_a_shell(tmp_path: Path) -> None:
     """Python ignores SIGPIPE, and what is ignored is inherited: `yes` would complain."""
     with Output(tmp_path / "log") as output:

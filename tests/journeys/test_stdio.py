@@ -44,7 +44,7 @@ async def test_an_epic_is_planned_started_watched_and_cancelled_over_stdio(scene
     async with leading(_server(scene), era) as lead:
         listed = await lead.client.list_tools()
         wire = json.dumps(listed.model_dump(mode="json", by_alias=True, exclude_unset=True), separators=(",", ":"))
-        assert len(wire.encode()) < 12_000
+        assert len(wire.encode()) < 13_000
         await lead.ask("plan_epic", epic_file="epic.yaml")
         await lead.ask("start_wave", epic="notes", through="all")
         await lead.watch(lambda states: states["S1"] == "merged")
@@ -240,7 +240,7 @@ def test_what_is_no_message_is_survived(scene: Scene) -> None:
         number = wire.send("tools/list")
         while (answer := wire.receive()).get("id") != number:
             assert "error" in answer
-        assert len(answer["result"]["tools"]) == 6
+        assert len(answer["result"]["tools"]) == 7
 
 
 async def test_two_editor_windows_see_the_same_epic(scene: Scene) -> None:

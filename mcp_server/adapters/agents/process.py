@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -219,5 +220,6 @@ class _Running:
         elif self.child.stdin is not None:
             try:
                 await self.child.stdin.send(b".")
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                os.kill(self.child.pid, signal.SIGCONT)  # somebody may have stopped the leash; else it does nothing
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError, ProcessLookupError):
                 return  # the leash has ended by itself
