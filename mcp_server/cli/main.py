@@ -92,6 +92,19 @@ def demo(
 
 
 @app.command()
+def simulate(
+    seed: Annotated[int, typer.Option(help="Seed of the first life; one seed is one life.")] = 0,
+    lives: Annotated[int, typer.Option(min=1, help="How many lives, from that seed on.")] = 100,
+    strategy: Annotated[str | None, typer.Option(help="This one only: sequential, asyncio or agent-teams.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
+) -> None:
+    """Prove the engine: whole servers in virtual time, with agents, git, disk and processes that fail, and kill -9."""
+    from mcp_server.cli.simulate import simulate as run_lives  # noqa: PLC0415
+
+    raise typer.Exit(run_lives(seed, lives, strategy, jobs))
+
+
+@app.command()
 def init(
     command: Annotated[str | None, typer.Option(help="What starts the server; default: as epicwave came here.")] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Take back what init wrote and nobody has edited.")] = False,

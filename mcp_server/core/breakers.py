@@ -117,9 +117,9 @@ def probe_ends_s(ledger: Ledger, breaker: Breaker) -> float | None:
     story = epic.stories.get(breaker.probe.story) if epic is not None else None
     if epic is None or epic.wave is None or story is None or story.attempt != breaker.probe.number:
         return None
-    if story.state is StoryState.RUNNING:
+    if story.state is StoryState.RUNNING and (story.lease is None or story.lease.ended is None):
         return story.since_s + epic.wave.policy.probe_s
-    return float("inf") if story.state is StoryState.OFFERED else None
+    return float("inf") if story.state in (StoryState.OFFERED, StoryState.RUNNING) else None
 
 
 def judged(ledger: Ledger, fact: Fact) -> Mapping[str, Breaker]:

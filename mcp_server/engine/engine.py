@@ -20,6 +20,7 @@ from mcp_server.core.model import AttemptId, Ledger, StoryState
 from mcp_server.core.wanted import Collect, Integrate, Job, RunAttempt, next_wake_s, wanted
 from mcp_server.engine.collect import collect
 from mcp_server.engine.jobs import Context, integrate, run_attempt, stopped
+from mcp_server.errors import Code, Refused
 from mcp_server.ports import Ports
 
 
@@ -33,6 +34,7 @@ class Engine:
         self._group = jobs
         self._scopes: dict[Job, anyio.CancelScope] = {}
         self._changed = anyio.Event()
+        self._is_over = False
 
     def start(self) -> None:
         """Set the alarm, and take up the merges that an earlier engine left in the queue."""
@@ -45,8 +47,18 @@ class Engine:
         self.submit(event)
         return event
 
+    def end(self) -> None:
+        """Its jobs are gone: from here on it takes nothing more. What it leaves is told without it."""
+        self._is_over = True
+
     def submit(self, event: Event) -> None:
-        """The one door: durable before visible, visible before acted on. No await between reading and writing."""
+        """The one door: durable before visible, visible before acted on. No await between reading and writing.
+
+        Raises `Refused(engine_elsewhere)` when the engine has come to its end meanwhile.
+        """
+        if self._is_over:
+            why = "The engine of this repository has just come to its end."
+            raise Refused(Code.ENGINE_ELSEWHERE, why, "Call again: the next call starts another one.")
         if event.at_s < self.ledger.as_of_s:  # a tick that is not stored may have been ahead of the clock
             event = replace(event, at_s=self.ledger.as_of_s)
         after = evolve(self.ledger, event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,8 @@ _FINISHES = {
 class Leasing:
     """Stores which offers are being made ready for somebody, so that no two claims get the same one."""
 
+    new_token: Callable[[], str] = lambda: secrets.token_hex(3)
+    """Names a lease; by chance, so that no report of another one is taken for it."""
     _preparing: set[AttemptId] = field(default_factory=set[AttemptId])
 
     def open_offers(self, ledger: Ledger, epic: Epic) -> list[Story]:
@@ -51,7 +54,7 @@ class Leasing:
             attempt = attempt_of(epic, chosen)
             self._preparing.add(attempt)
             try:
-                return await _lend(engine, attempt, holder, place)
+                return await _lend(engine, attempt, self.new_token(), holder, place)
             except Refused as refused:
                 if wanted is not None or refused.code is not Code.STORY_NOT_OFFERED:
                     raise  # cancelled while its worktree was made; another one may still be offered
@@ -63,8 +66,8 @@ class Leasing:
         return next(held_by(epic, holder, str(place or "")), None)
 
 
-async def _lend(engine: Engine, attempt: AttemptId, holder: str, place: Path | None) -> Story:
-    ports, token = engine.ports, secrets.token_hex(3)
+async def _lend(engine: Engine, attempt: AttemptId, token: str, holder: str, place: Path | None) -> Story:
+    ports = engine.ports
     base = await ports.merge.tip(attempt.epic)
     made = await ports.worktrees.lend(attempt, base, ours=place is None)
     await anyio.lowlevel.checkpoint_if_cancelled()  # git comes to its end all the same: nobody waits for the answer

@@ -47,6 +47,7 @@ async def running(ports: Ports, check_each: Check = check_step) -> AsyncGenerato
             group.cancel_scope.cancel()
     finally:
         if engine is not None:
+            engine.end()
             with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S):
                 await _leave(engine)
 

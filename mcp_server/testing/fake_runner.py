@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 
 from mcp_server.core.model import NOTHING_USED, AttemptId, Cause, CheckRun, Process, StoryId, Usage
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import AgentCall, Ended, ProcessEnd
+from mcp_server.testing.clock import EPOCH_S
 
 Judge = Callable[[AttemptId, tuple[str, ...], Path], int | None]
 """A check's exit code for what lies in the folder; None for a check that never ends."""
@@ -29,6 +31,8 @@ class Play:
     """Falls silent at the end of its time instead of ending."""
     fault: str | None = None
     """Reason why it cannot be started."""
+    breaks: str | None = None
+    """Reason why its log cannot be written any more, at the end of its time."""
     dies_in_s: float = 0.0
     """Time it takes to die when told to; it is alive until then."""
     trouble: Cause | None = None
@@ -73,13 +77,16 @@ class FakeRunner:
     checks: list[tuple[AttemptId, CheckRun]] = field(default_factory=list[tuple[AttemptId, CheckRun]])
     leftovers: list[Process] = field(default_factory=list[Process])
     """What `end_leftover` was called with."""
+    leftover_s: float = 0.0
+    """How long that takes."""
 
     async def run_agent(
         self, call: AgentCall, claimed: Callable[[Process], None], used: Callable[[Usage], None]
     ) -> ProcessEnd:
         """See `Runner`."""
+        await anyio.lowlevel.checkpoint_if_cancelled()  # who was told to stop meanwhile is not started
         self.calls.append(call)
-        play = self.play_of(call.attempt)
+        play = self.play_of(call)
         if play.fault is not None:
             raise Fault(FaultCause.SPAWN, play.fault)
         now_s = anyio.current_time()
@@ -95,7 +102,7 @@ class FakeRunner:
             span.until_s = anyio.current_time()
         code = play.exit_code if how is Ended.EXITED else None
         ended = how is Ended.EXITED
-        resumes_at_s = play.resumes_in_s + span.until_s if play.resumes_in_s is not None else None
+        resumes_at_s = EPOCH_S + span.until_s + play.resumes_in_s if play.resumes_in_s is not None else None
         return ProcessEnd(
             how,
             code,
@@ -115,6 +122,8 @@ class FakeRunner:
             await anyio.sleep(play.seconds / (play.tells + 1))
             if play.act is not None:
                 play.act(call)
+            if play.breaks is not None:
+                raise Fault(FaultCause.DISK, play.breaks)
             if not play.hang:
                 return Ended.EXITED
             await anyio.sleep_forever()
@@ -136,10 +145,11 @@ class FakeRunner:
     async def end_leftover(self, process: Process) -> None:
         """See `Runner`."""
         self.leftovers.append(process)
-        await anyio.lowlevel.checkpoint()
+        await anyio.sleep(self.leftover_s)
 
-    def play_of(self, attempt: AttemptId) -> Play:
+    def play_of(self, call: AgentCall) -> Play:
         """What the attempt's agent does: the entry for story and number, for the story, or the default."""
+        attempt = call.attempt
         return self.plays.get((attempt.story, attempt.number)) or self.plays.get(attempt.story) or self.default
 
     def alive(self) -> list[AttemptId]:

@@ -10,21 +10,23 @@ from mcp_server.errors import JournalError
 
 
 class MemoryJournal:
-    """Stores rows as the real one does. `before_append` may stand in the way: a full disk, a kill."""
+    """Stores rows as the real one does, and each fact as its row tells it. `before_append` may stand in the way."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[float, str, int, str]] = []
+        self._told: dict[tuple[float, str, int, str], Event] = {}
         self.before_append: Callable[[Sequence[Event]], None] = _nothing
 
     def append(self, events: Sequence[Event]) -> None:
         """See `Journal`."""
         rows = [encode(event) for event in events]
         self.before_append(events)
+        self._told |= {row: decode(seq, *row[1:]) for seq, row in enumerate(rows, len(self.rows) + 1)}
         self.rows += rows
 
     def replay(self) -> list[Event]:
         """See `Journal`."""
-        return [decode(seq, *row[1:]) for seq, row in enumerate(self.rows, start=1)]
+        return [self._told[row] for row in self.rows]
 
 
 def full_disk(events: Sequence[Event]) -> None:

@@ -1,4 +1,4 @@
-"""What an engine asks of the world, behind a lifeline: it can be cut off at any call, as by kill -9."""
+"""What an engine asks of the world, behind a lifeline: it can be cut off at any call and any await, as by kill -9."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
+import trio
+from trio.abc import Instrument
+from trio.lowlevel import Task
 
-from mcp_server.core.model import AttemptId, CheckRun, Process, Sha, Usage
+from mcp_server.core.model import AttemptId, CheckRun, Ledger, Process, Sha, Usage
+from mcp_server.errors import Fault
 from mcp_server.ports import AgentCall, ProcessEnd
 from mcp_server.testing.clock import VirtualClock
 from mcp_server.testing.fake_git import FakeGit
@@ -22,16 +27,37 @@ class Killed(Exception):  # noqa: N818 - it says what happened to the process
 
 
 class Lifeline:
-    """Counts what an engine asks of the world, and cuts it off: at a call by number, or when it is told to."""
+    """Counts what an engine asks of the world, and cuts it off: at a call or an await by number, or when told to."""
 
     def __init__(self) -> None:
         self.calls = 0
+        self.deaths = 0
         self.dead = False
         self.finishes = True
         """A git command that had been started comes to its end although the engine was killed meanwhile."""
         self.die_at_call = math.inf
         self.on_cut: Callable[[], None] = lambda: None
         self._awaited: list[tuple[int, anyio.Event]] = []
+        self.mortals: set[Task] = set()
+        """Tasks of the engine that is alive, and of those who have called it; what they have started is theirs."""
+        self._awaits: Awaits | None = None
+
+    @property
+    def awaits(self) -> int:
+        """Awaits of the engine that have come back since `die_at_await`."""
+        return self._awaits.counted if self._awaits is not None else 0
+
+    def die_at_await(self, number: float) -> None:
+        """Cut it off when so many more of its awaits come back, in whichever of its tasks; infinity only counts."""
+        self.forget_awaits()
+        self._awaits = Awaits(self, number)
+        trio.lowlevel.add_instrument(self._awaits)
+
+    def forget_awaits(self) -> None:
+        """Count them no more."""
+        if self._awaits is not None:
+            trio.lowlevel.remove_instrument(self._awaits)
+            self._awaits = None
 
     def touch(self) -> None:
         """The engine asks something of the world. Raises `Killed` from its death on."""
@@ -56,9 +82,32 @@ class Lifeline:
 
     def cut(self) -> None:
         """Kill -9."""
+        self.deaths += bool(self.mortals)
         self.dead = True
         self.die_at_call = math.inf
         self.on_cut()
+
+
+class Awaits(Instrument):
+    """Sees every task that goes on after an await; counts those of the engine, and cuts its lifeline at one of them."""
+
+    def __init__(self, line: Lifeline, die_at: float) -> None:
+        self.counted = 0
+        self._line = line
+        self._die_at = die_at
+
+    def before_task_step(self, task: Task) -> None:
+        """See `trio.abc.Instrument`. What the await has brought is lost: nothing that comes next takes effect."""
+        if self._line.dead or not self._is_mortal(task):
+            return
+        self.counted += 1
+        if self.counted >= self._die_at:
+            self._line.cut()
+
+    def _is_mortal(self, task: Task | None) -> bool:
+        while task is not None and task not in self._line.mortals:
+            task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
+        return task is not None
 
 
 class Refs(dict[str, Sha]):
@@ -112,18 +161,30 @@ class Actors(FakeRunner):
         super().__init__(default=Play(act=truth.work), judge=truth.judge)
         self.line = line
         self.truth = truth
+        self.ledger: Callable[[], Ledger] = Ledger
+        """What the engine knows now."""
 
     async def run_agent(
         self, call: AgentCall, claimed: Callable[[Process], None], used: Callable[[Usage], None]
     ) -> ProcessEnd:
         """See `Runner`."""
         self.line.touch()
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        witness, clock = self.truth.witness, self.truth.git.clock
+        witness.starts(call.attempt, call.profile, clock.now_s(), self.ledger())
 
         def began(process: Process) -> None:
             self.truth.began(call.attempt, self.truth.git.desks[call.worktree].files, self.alive())
+            witness.works(call.attempt, clock.now_s())
             claimed(process)
 
-        return await super().run_agent(call, began, used)
+        try:
+            end = await super().run_agent(call, began, used)
+        except Fault:
+            self.line.touch()
+            raise
+        witness.ends(call.attempt, end)
+        return end
 
     async def run_check(self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float) -> CheckRun:
         """See `Runner`."""

@@ -26,6 +26,7 @@ from mcp_server.engine.leasing import hand_in
 from mcp_server.errors import Code, Fault, Refused
 from mcp_server.server.answers import answer_of
 from mcp_server.server.wire_team import ReportReply
+from mcp_server.testing.breach import Promise
 from mcp_server.testing.fake_repository import HEADS, Desk, HandRefused
 from mcp_server.testing.world import EPIC, NoServer, World
 
@@ -194,7 +195,7 @@ class SubAgent:
             world.truth.holders.as_before(attempt)
             return
         if world.truth.holders.was_due(attempt) and not self._is_stopping:
-            world.truth.breaches.append(f"{attempt} was refused before its deadline: {refused}")
+            world.truth.saw(Promise.LEASE, f"{attempt} was refused before its deadline: {refused}")
         world.truth.holders.over(attempt)
 
     @property
@@ -319,10 +320,10 @@ class SubAgent:
         counts = world.truth.holders.surely(attempt) and not self._is_stopping
         if place not in world.git.desks:
             if counts:
-                world.truth.breaches.append(f"the worktree of {attempt} was taken away")
+                world.truth.saw(Promise.LEASE, f"the worktree of {attempt} was taken away")
             raise DeskGone
         if self._left.get(place, now := seen(world.git.desks[place])) != now and (counts or self.own):
-            world.truth.breaches.append(f"the worktree of {attempt} was changed by somebody else")
+            world.truth.saw(Promise.LEASE, f"the worktree of {attempt} was changed by somebody else")
         yield place
         self._left[place] = seen(world.git.desks[place])
 

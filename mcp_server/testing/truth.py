@@ -19,9 +19,11 @@ from mcp_server.adapters.git.names import attempt_of_ref, attempt_ref, integrati
 from mcp_server.core.footprint import overlap
 from mcp_server.core.model import AttemptId, EpicId, EpicSpec, Ledger, Sha, StoryId, StorySpec, StoryState
 from mcp_server.ports import AgentCall
+from mcp_server.testing.breach import Breach, Promise
 from mcp_server.testing.fake_git import ROOT, FakeGit, folder
 from mcp_server.testing.fake_repository import HOST_ROOT
 from mcp_server.testing.holders import Holders
+from mcp_server.testing.witness import Witness
 
 MARKS = ".marks"
 OURS = ("refs/heads/epicwave/", "refs/heads/epicwave-work/", "refs/epicwave/")
@@ -35,16 +37,12 @@ class Truth:
 
     def __init__(self, git: FakeGit) -> None:
         self.git = git
-        self.breaches: list[str] = []
-        """What must never happen and did, in words, as it was seen."""
+        self.witness = Witness()
+        """Knows what was said and how agents ended; what is seen here goes into its list, too."""
         self.rotten: set[AttemptId] = set()
         """Attempts whose work turns the checks red, wherever it is."""
         self.pushed: list[tuple[EpicId, Sha]] = []
         """What somebody else put on an integration branch."""
-        self.slots: dict[EpicId, int] = {}
-        """Agents that may be alive when one of this epic starts."""
-        self.careless: set[EpicId] = set()
-        """Epics that were started without conflict detection."""
         self.lands: list[AttemptId] = []
         """Attempts whose work came onto an integration branch, in that order."""
         self.holders = Holders(git.clock)
@@ -136,24 +134,31 @@ class Truth:
     def began(self, attempt: AttemptId, files: Mapping[str, str], processes: Sequence[AttemptId]) -> None:
         """An agent has started on these files; what forbids it is a breach. `processes`, itself maybe, are alive."""
         alive = [*processes, *self.holders.alive()]
+        policy = self.witness.policies[attempt.epic]
         if attempt.story in self.landed(attempt.epic):
-            self.breaches.append(f"{attempt} started although its story is on the branch")
+            self.saw(Promise.RESURRECTED, f"{attempt} started although its story is on the branch")
         for needed in self._story(attempt).depends_on:
-            if self._story(attempt._replace(story=needed)).done:
+            if self._story(attempt._replace(story=needed)).done or (attempt.epic, needed) in self.witness.skipped:
                 continue
             marks = f"{MARKS}/{attempt.epic}/{needed}/"
             if not any(name.startswith(marks) for name in files):
-                self.breaches.append(f"{attempt} started without the work of {needed}")
-        if len(alive) > self.slots.get(attempt.epic, len(alive)):
-            self.breaches.append(f"{attempt} is one too many: {', '.join(map(str, alive))} are alive")
+                self.saw(Promise.ORDER, f"{attempt} started without the work of {needed}")
+        if len(alive) > policy.slots:
+            self.saw(Promise.SLOTS, f"{attempt} is one too many: {', '.join(map(str, alive))} are alive")
         for other in alive:
-            if other != attempt and attempt.epic not in self.careless and self._clash(attempt, other):
-                self.breaches.append(f"{attempt} works beside {other} on the same files")
+            if other != attempt and other[:2] == attempt[:2]:
+                self.saw(Promise.DUPLICATED, f"{attempt} works while {other} does")
+            elif other != attempt and policy.conflict_detection and self._clash(attempt, other):
+                self.saw(Promise.FILES, f"{attempt} works beside {other} on the same files")
+
+    def saw(self, promise: Promise, words: str) -> None:
+        """What must never happen and did, as it was seen."""
+        self.witness.breaches.append(Breach(promise, words))
 
     def queued(self, attempt: AttemptId, head: Sha) -> None:
         """Work goes into the merge queue; the very same work is not tried twice."""
         if (attempt, head) in self._queued:
-            self.breaches.append(f"{attempt} was handed in twice with nothing mended")
+            self.saw(Promise.DUPLICATED, f"{attempt} was handed in twice with nothing mended")
         self._queued.add((attempt, head))
 
     def judge(self, attempt: AttemptId, command: tuple[str, ...], cwd: Path) -> int:
@@ -162,7 +167,7 @@ class Truth:
         if any(self._holds(desk.files, rotten) for rotten in self.rotten):
             return 1
         if not self._holds(desk.files, attempt):
-            self.breaches.append(f"a check of {attempt} ran on a tree without its work")
+            self.saw(Promise.PROOF, f"a check of {attempt} ran on a tree without its work")
         self._passed[desk.head].add(command)
         return 0
 
@@ -172,13 +177,16 @@ class Truth:
             return
         epic = ref.removeprefix(BRANCHES)
         if not self.git.is_ancestor(before, after):
-            self.breaches.append(f"{ref} was moved backwards or aside")
+            self.saw(Promise.PROOF, f"{ref} was moved backwards or aside")
         old = self.git.commits[before].files
         new = [a for a in self._marks if a.epic == epic and self._holds(self.git.commits[after].files, a)]
         for attempt in (a for a in new if not self._holds(old, a)):
             needed = {*self._specs[epic].checks, *self._story(attempt).checks}
             if not needed <= self._passed[after]:
-                self.breaches.append(f"{attempt} landed without a green check on the very tree")
+                self.saw(Promise.PROOF, f"{attempt} landed without a green check on the very tree")
+            if any(a[:2] == attempt[:2] and self._holds(old, a) for a in self._marks):
+                self.saw(Promise.DUPLICATED, f"{attempt} landed beside another attempt of its story")
+            self.witness.lands(attempt)
             self.lands.append(attempt)
 
     def push(self, epic: EpicId, name: str) -> None:
@@ -205,25 +213,27 @@ class Truth:
 
     # --- the verdict
 
-    def problems(self, ledger: Ledger) -> list[str]:
+    def problems(self, ledger: Ledger) -> list[Breach]:
         """Everything that is wrong at rest: breaches, lost work, work merged twice, and what the engine tells wrong."""
-        found = [*self.breaches, *self._lost(), *self._half_landed()]
+        found = [*self.witness.breaches, *self.witness.unjust(ledger)]
+        found += [Breach(Promise.LOST, words) for words in (*self._lost(), *self._half_landed())]
         for epic_id, epic in ledger.epics.items():
             landed = self.landed(epic_id)
             for story in epic.stories.values():
                 there = landed.get(story.spec.id, [])
                 ours = story.state is StoryState.MERGED and story.merged_as is not None
+                name = f"{epic_id}/{story.spec.id}"
                 if len(there) > 1:
-                    found.append(f"{epic_id}/{story.spec.id} is on the branch by {len(there)} attempts: {there}")
+                    found.append(Breach(Promise.DUPLICATED, f"{name} is on the branch by attempts {there}"))
                 elif there != ([story.attempt] if ours else []):
-                    found.append(
-                        f"{epic_id}/{story.spec.id} is {story.state} ({story.attempt}), on the branch: {there}"
-                    )
+                    words = f"{name} is {story.state} ({story.attempt}), on the branch: {there}"
+                    found.append(Breach(Promise.TOLD, words))
         for epic_id, sha in self.pushed:
             if not self.git.is_ancestor(sha, self.git.refs[f"{BRANCHES}{epic_id}"]):
-                found.append(f"what somebody pushed to {epic_id} is gone")
+                found.append(Breach(Promise.LOST, f"what somebody pushed to {epic_id} is gone"))
         if self._not_ours() != self._user_refs:
-            found.append(f"refs of the user's moved: {self._user_refs} to {self._not_ours()}")
+            words = f"refs of the user's moved: {self._user_refs} to {self._not_ours()}"
+            found.append(Breach(Promise.PROOF, words))
         return found
 
     def _lost(self) -> list[str]:
@@ -232,7 +242,7 @@ class Truth:
         for attempt, marks in self._marks.items():
             branch = f"refs/heads/{integration_branch(attempt.epic)}"
             kept = self._reach([branch, rescue_ref(attempt), attempt_ref(attempt), *self._beside[attempt]])
-            lost += [f"{mark} is lost" for mark in marks if mark not in kept | elsewhere]
+            lost += [f"{mark} is on no branch and not saved" for mark in marks if mark not in kept | elsewhere]
         return lost
 
     def _lying(self) -> set[str]:

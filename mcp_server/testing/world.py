@@ -11,9 +11,10 @@ from typing import Any
 import anyio
 import anyio.abc
 import anyio.lowlevel
+from trio.lowlevel import current_task
 
 from mcp_server.adapters.git.names import BASES, SETTLED, WORK, attempt_of_ref, integration_branch
-from mcp_server.core.commands import CancelEpic, CancelStory, PlanEpic, StartWave, Through
+from mcp_server.core.commands import CancelEpic, CancelStory, PlanEpic, StartWave, SteerCommand, Through
 from mcp_server.core.draft import DraftStory, EpicDraft, Mention
 from mcp_server.core.events import AttemptSucceeded, Event
 from mcp_server.core.evolve import evolve
@@ -36,13 +37,14 @@ from mcp_server.core.views import is_at_rest
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.leasing import Leasing
 from mcp_server.engine.lifecycle import running
-from mcp_server.errors import Fault
+from mcp_server.errors import Code, Fault, JournalError, Refused
 from mcp_server.ports import Ports
+from mcp_server.testing.breach import Breach, Broken, Promise
 from mcp_server.testing.clock import VirtualClock
 from mcp_server.testing.fake_git import FakeMerge, FakeWorktrees, folder
 from mcp_server.testing.fake_repository import HOST_ROOT, USER_DESK
 from mcp_server.testing.fake_runner import Play
-from mcp_server.testing.memory_journal import MemoryJournal
+from mcp_server.testing.memory_journal import MemoryJournal, full_disk
 from mcp_server.testing.mortal import Actors, Killed, Lifeline, MortalGit, Refs
 from mcp_server.testing.truth import Truth
 
@@ -82,12 +84,18 @@ class World:
         self.journal = MemoryJournal()
         self.journal.before_append = self._append
         self.runner = Actors(self.line, self.truth)
+        self.runner.ledger = lambda: self.ledger
         self.engines: list[Engine] = []
-        self.leasing = Leasing()
+        self._tokens = 0
+        self.leasing = Leasing(self._token)
         """What the server of the moment knows of claims that are under way; dies with it."""
+        self.full_disk = False
+        """Nothing can be stored in the journal now: an engine that meets it ends, and nobody is told."""
+        self._was_full = False
         self.line.on_cut = self._on_cut
         self._calls: dict[anyio.CancelScope, anyio.Event] = {}
         """Tool calls that are under way, and what is set when each has ended."""
+        self._folded = Ledger()
 
     # --- lives and deaths
 
@@ -106,14 +114,20 @@ class World:
         """A tool call: it has the engine, and ends with it. Raises `NoServer` then, or when there is none."""
         if not self.is_up or self.is_closing or not self._up.is_set():
             raise NoServer
-        scope, ended = anyio.CancelScope(), anyio.Event()
+        scope, ended, task = anyio.CancelScope(), anyio.Event(), current_task()
         self._calls[scope] = ended
+        self.line.mortals.add(task)
         try:
             with scope:
                 yield self.engine
-        except Killed:
+        except (Killed, JournalError):
+            raise NoServer from None
+        except Refused as refused:
+            if refused.code is not Code.ENGINE_ELSEWHERE:
+                raise
             raise NoServer from None
         finally:
+            self.line.mortals.discard(task)
             del self._calls[scope]
             ended.set()
         if scope.cancelled_caught:
@@ -127,7 +141,7 @@ class World:
     async def open(self) -> None:
         """Start an engine on what is there; returns when it is up, or when that failed (see `is_up`)."""
         self.line.dead = False
-        self.leasing = Leasing()
+        self.leasing = Leasing(self._token)
         self._scope = anyio.CancelScope()
         self._close, self._up, self._gone = anyio.Event(), anyio.Event(), anyio.Event()
         self._group.start_soon(self._host)
@@ -160,14 +174,23 @@ class World:
     def _append(self, events: Sequence[Event]) -> None:
         """A fact is about to be stored. What it says of a story that was told to stop ends the lease, too."""
         self.line.touch()
+        if self.full_disk:
+            self._was_full = True
+            full_disk(events)
         for event in events if self.engines else ():
+            self.truth.witness.hears(event, self.ledger)
             attempt = getattr(event, "attempt", None)
             if isinstance(attempt, AttemptId) and self.of(attempt.story, attempt.epic).state is StoryState.STOPPING:
                 self.truth.holders.over(attempt)
             if isinstance(event, AttemptSucceeded):
                 self.truth.queued(event.attempt, event.head)
 
+    def _token(self) -> str:
+        self._tokens += 1
+        return f"{self._tokens:06x}"
+
     async def _host(self) -> None:
+        self.line.mortals.add(current_task())
         try:
             with self._scope:
                 ports = Ports(self.clock, self.journal, *self._git_ports(), self.runner)
@@ -178,10 +201,16 @@ class World:
                     self._cut_off()
         except* Killed:
             pass
+        except* JournalError:
+            if not self._was_full:
+                raise
+            self._close.set()  # what cannot be stored ends an engine in good order, with its agents
         except* Fault:
             if self._up.is_set():
                 raise  # an engine that is up takes no fault of the world's; one that opens may refuse to
         finally:
+            self.line.mortals.clear()
+            self._cut_off()
             for ended in list(self._calls.values()):
                 await ended.wait()
             self._gone.set()
@@ -209,14 +238,15 @@ class World:
     ) -> None:
         """Start or widen a wave: two slots side by side, unless `policy` says otherwise."""
         settings = replace(PARALLEL, **policy)
-        self.truth.slots[epic] = settings.slots
-        if not settings.conflict_detection:
-            self.truth.careless.add(epic)
         base = self.git.refs["refs/heads/main"]
         if f"refs/heads/{integration_branch(epic)}" not in self.git.refs:
             self.git.start_epic(epic, base)
         told = tuple((notes or {}).items())
         self.engine.handle(StartWave(epic, through, settings, base, bool(policy), retry, told))
+
+    def steer(self, command: SteerCommand) -> Event:
+        """Say anything else to an epic. Raises `Refused`."""
+        return self.engine.handle(command)
 
     def cancel(self, name: StoryId | None = None, *, epic: EpicId = EPIC) -> None:
         """Cancel a story, or the whole epic when none is named."""
@@ -289,8 +319,8 @@ class World:
         assert not self.runner.alive(), f"agents are left: {self.runner.alive()}"
         alive = [a for e, s in self._stories() if s.process is not None for a in [_attempt(e, s)]]
         assert not alive, f"the ledger has processes: {alive}"
-        problems = self.truth.problems(self.ledger)
-        assert not problems, "; ".join(problems)
+        if problems := self.truth.problems(self.ledger):
+            raise Broken(problems)
 
     async def tidy(self) -> None:
         """The host clears its desks, and one more engine comes and goes: it takes what the desks had kept back."""
@@ -305,11 +335,12 @@ class World:
     def _with_sub_agents(self, epic: EpicId) -> bool:
         return is_team(self.ledger.epics[epic]) and is_alive(self.ledger.epics[epic].wave)
 
-    def replayed(self) -> Ledger:
-        """What the journal tells."""
-        ledger = Ledger()
-        for event in self.journal.replay():
+    def replayed(self, seq: int | None = None) -> Ledger:
+        """What the journal tells; or told up to a fact, folded on from the last one, which must not lie ahead."""
+        ledger = Ledger() if seq is None else self._folded
+        for event in self.journal.replay()[ledger.seq : seq]:
             ledger = evolve(ledger, event)
+        self._folded = self._folded if seq is None else ledger
         return ledger
 
     def _stories(self) -> list[tuple[EpicId, Story]]:
@@ -327,8 +358,10 @@ def assert_same(replayed: Ledger, memory: Ledger) -> None:
     for name, epic in memory.epics.items():
         for story_id, there in epic.stories.items():
             again = replayed.epics[name].stories[story_id]
-            assert again == there, f"replay has {again}, memory has {there}"
-    assert replayed == replace(memory, as_of_s=replayed.as_of_s), "replay differs from memory"
+            if again != there:
+                raise Broken([Breach(Promise.REPLAY, f"replay has {again}, memory has {there}")])
+    if replayed != replace(memory, as_of_s=replayed.as_of_s):
+        raise Broken([Breach(Promise.REPLAY, "the journal tells something else than memory")])
 
 
 def is_hosts(path: Path) -> bool:

@@ -22,6 +22,7 @@ from mcp_server.adapters.agents.signs import Format, Signs
 from mcp_server.core.model import AttemptId, Cause, Process, Usage
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import AgentCall, Ended, Runner
+from mcp_server.testing.clock import VirtualClock
 from mcp_server.testing.fake_runner import FakeRunner, Play
 
 pytestmark = pytest.mark.anyio
@@ -189,7 +190,7 @@ async def test_an_end_that_is_none_of_the_agents_own_doing_is_told(stage: Stage,
 async def test_the_end_of_a_rate_limit_is_told_when_it_was_named(stage: Stage) -> None:
     play = Play(0.2, exit_code=1, trouble=Cause.RATE_LIMIT, resumes_in_s=3600.0)
     end = await stage.runner.run_agent(stage.agent(play), nobody, deaf)
-    now_s = anyio.current_time() if isinstance(stage, FakeStage) else time.time()
+    now_s = VirtualClock().now_s() if isinstance(stage, FakeStage) else time.time()
     assert end.resumes_at_s == pytest.approx(now_s + 3600, abs=LONG_S)
 
 

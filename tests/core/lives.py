@@ -141,7 +141,7 @@ def claims(ledger: Ledger) -> Iterator[LeaseCommand]:
     for epic in ledger.epics.values():
         for story in claimable(ledger, epic):
             attempt = attempt_of(epic, story)
-            yield ClaimStory(attempt, token_of(attempt), "base", "agent", f"/trees/{attempt}", ours=True)
+            yield ClaimStory(attempt, token_of(attempt), "base", "", f"/trees/{attempt}", ours=True)
 
 
 def holds(ledger: Ledger) -> Iterator[LeaseCommand]:

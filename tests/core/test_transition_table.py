@@ -130,9 +130,13 @@ def _states(ledger: Ledger) -> dict[str, tuple[str, int]]:
     return {i: (str(s.state), s.attempt) for e in ledger.epics.values() for i, s in e.stories.items()}
 
 
+def _as_it_is(ledger: Ledger, *_: str) -> Ledger:
+    return ledger
+
+
 def _moves(ledger: Ledger, event: Event) -> Iterator[Move]:
     """What the event does by itself, and then what settling makes of it."""
-    with patch.object(evolving, "settle", lambda ledger, *_: ledger):  # pyright: ignore[reportUnknownLambdaType]
+    with patch.object(evolving, "settle", _as_it_is):
         alone = evolve(ledger, event)
     before, after, settled = _states(ledger), _states(alone), _states(settle(alone))
     for name, (state, attempt) in after.items():

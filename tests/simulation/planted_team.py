@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from mcp_server.core import leases
 from mcp_server.engine import collect, jobs, leasing, lifecycle
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.leasing import Leasing
@@ -142,7 +143,7 @@ BUGS = [
     ),
     Bug(
         "a claim that comes twice takes two stories",
-        Leasing.lease_of_holder,
+        leases.held_by,
         "(holder and lease.holder == holder)",
         "False",
         partial(test_team.test_a_claim_that_comes_twice_is_answered_with_the_same_story, isolated=False),
@@ -150,8 +151,8 @@ BUGS = [
     Bug(
         "whose story is cancelled during the claim gets none",
         Leasing.claim,
-        "if wanted is not None:",
-        "if True:",
+        "if wanted is not None or",
+        "if True or",
         partial(
             test_team_trouble.test_cancel_while_a_claim_is_under_way_leaves_nothing_behind,
             "lend",
