@@ -119,6 +119,11 @@ class Witness:
         if outage.probe == attempt:
             outage.probing_since_s = now_s
 
+    def forgets(self) -> None:
+        """The journal has lost records: what has not landed may be begun anew, by the same numbers."""
+        self.profiles = {attempt: name for attempt, name in self.profiles.items() if attempt in self.proven}
+        self.over &= self.proven
+
     def ends(self, attempt: AttemptId, end: ProcessEnd) -> None:
         """Its agent has ended by itself, or at a limit of its time."""
         self._ends[attempt] = end

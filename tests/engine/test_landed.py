@@ -30,6 +30,7 @@ def planned(*stories: DraftStory, redo: bool = False) -> Plan:
 def cut(world: World, rows: int) -> None:
     """The journal has only so many records any more."""
     del world.journal.rows[rows:]
+    world.truth.witness.forgets()
 
 
 def position(world: World, kind: type) -> int:
