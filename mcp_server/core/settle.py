@@ -91,8 +91,7 @@ def dependencies_merged(epic: Epic, story: Story) -> bool:
 def _put_back(epic: Epic) -> Epic:
     """Queued stories that this wave can no longer run go back to pending; blocked is derived from there."""
     wave, stories = epic.wave, epic.stories
-    if wave is None:
-        return epic
+    assert wave is not None, "a living wave"  # noqa: S101 - for the type checker
     draining = wave.state is WaveState.DRAINING
     while leaving := list(stories.in_state(StoryState.QUEUED) if draining else stories.doomed()):
         for story in leaving:

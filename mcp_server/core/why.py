@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, assert_type
+
 from mcp_server.core.breakers import Hold, Holding, choose, team_hold
 from mcp_server.core.model import (
     REPOSITORY,
@@ -44,8 +46,11 @@ def why(ledger: Ledger, epic: Epic, story: Story) -> str:
             return f"It was skipped ({story.stop_reason}); what builds on it does not wait. To run it: retry it."
         case StoryState.PENDING:
             return _why_pending(epic, story)
-        case StoryState.MERGING | StoryState.QUEUED as state:
-            return (_why_merging if state is StoryState.MERGING else _why_queued)(ledger, epic, story)
+        case StoryState.MERGING:
+            return _why_merging(ledger, epic, story)
+        case _:
+            assert_type(story.state, Literal[StoryState.QUEUED])
+            return _why_queued(ledger, epic, story)
 
 
 def ended(failure: Failure | None) -> str:
@@ -87,7 +92,8 @@ def in_words(hold: Hold, now_s: float) -> str:
             what = f"The agent {hold.breaker!r} has come to a rate limit and is parked"
         case Holding.OPEN:
             what = f"{who}: nothing starts"
-        case Holding.PROBING:
+        case _:
+            assert_type(hold.how, Literal[Holding.PROBING])
             return f"{who}: one attempt finds out whether it works again ({clipped(hold.because)})."
     left_s = (hold.until_s or now_s) - now_s
     at = f"{_clock(hold.until_s or now_s)} UTC"
@@ -156,8 +162,7 @@ def _why_queued(ledger: Ledger, epic: Epic, story: Story) -> str:
         return f"Waits for {_unmerged(epic, story)}.{again}"
     if story.not_before_s > ledger.as_of_s:
         return f"Tries again in {story.not_before_s - ledger.as_of_s:.0f} s.{again}"
-    if wave is None:
-        return "No wave is alive."  # an invariant forbids it
+    assert wave is not None, "only a wave has a queue"  # noqa: S101 - an invariant, for the type checker too
     if epic.paused:
         return _paused(epic) + again
     hold = choose(ledger, wave.policy, story) if not is_team(epic) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import assert_never
+from typing import assert_type
 
 import anyio
 import anyio.abc
@@ -97,11 +97,13 @@ class Engine:
         while True:
             wake_s = next_wake_s(self.ledger)
             rearmed = self._changed
-            with anyio.move_on_after(math.inf if wake_s is None else max(0.0, wake_s - self.now_s())):
+            if wake_s is None:
                 await rearmed.wait()
                 continue
-            if wake_s is not None:  # its time has passed, whatever was done to the clock meanwhile
-                self.submit(Ticked(max(wake_s, self.now_s())))
+            with anyio.move_on_after(max(0.0, wake_s - self.now_s())):
+                await rearmed.wait()
+                continue
+            self.submit(Ticked(max(wake_s, self.now_s())))  # it is time, whatever was done to the clock meanwhile
 
     def _reconcile(self) -> None:
         """Start what is wanted and not alive, stop what is alive and not wanted."""
@@ -149,10 +151,9 @@ class Engine:
                 return await run_attempt(self._context(job))
             case Integrate():
                 return await integrate(self._context(job))
-            case Collect():
-                return await collect(self._context(job))
             case _:
-                assert_never(job)
+                assert_type(job, Collect)
+                return await collect(self._context(job))
 
     def _context(self, job: Job) -> Context:
         epic = self.ledger.epics[job.attempt.epic]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, assert_type
 
 import anyio
 import anyio.lowlevel
@@ -153,8 +154,8 @@ def _verdict(end: ProcessEnd, outcome: Outcome, policy: Policy) -> tuple[Cause, 
             return Cause.STALL, f"It was ended after {policy.stall_timeout_s:g} s without a line of output."
         case Ended.EXITED if end.exit_code != 0:
             return Cause.AGENT_FAILED, f"The agent exited with code {end.exit_code}."
-        case Ended.EXITED:
-            pass
+        case _:
+            assert_type(end.how, Literal[Ended.EXITED])
     match outcome:
         case Done():
             return None
@@ -165,8 +166,9 @@ def _verdict(end: ProcessEnd, outcome: Outcome, policy: Policy) -> tuple[Cause, 
                 f" and {len(paths) - PATHS_SHOWN} more" * (len(paths) > PATHS_SHOWN)
             )
             return Cause.UNCOMMITTED, f"The agent left changes that are not committed: {shown}."
-        case WrongBase(head):
-            return Cause.WRONG_BASE, f"Its HEAD {head[:10]} does not descend from the commit that it was given."
+        case _:
+            assert_type(outcome, WrongBase)
+            return Cause.WRONG_BASE, f"Its HEAD {outcome.head[:10]} does not descend from the commit that it was given."
 
 
 def _troubled(end: ProcessEnd) -> str:

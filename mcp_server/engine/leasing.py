@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import assert_type
 
 import anyio
 import anyio.lowlevel
@@ -125,9 +126,10 @@ def not_done(outcome: Lent, lease: str, branch: str, base: Sha) -> Refused:
                 commands = [f"git switch -c {branch}"]
             elif head is not None and fork is not None and head != fork:
                 commands.append(f"git cherry-pick {fork}..{head}")
-        case WrongPlace(path):
-            why = f"The branch {branch} is checked out in the user's own checkout {path}, which is not yours."
-            commands = [f"git -C {path} switch -"]
+        case _:
+            assert_type(outcome, WrongPlace)
+            why = f"The branch {branch} is checked out in the user's own checkout {outcome.path}, which is not yours."
+            commands = [f"git -C {outcome.path} switch -"]
     steps = (
         f"Run {', then '.join(f'`{c}`' for c in commands)}; then " if commands else "Do the story and commit it; then "
     )

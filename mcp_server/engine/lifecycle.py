@@ -38,18 +38,17 @@ async def running(ports: Ports, check_each: Check = check_step) -> AsyncGenerato
     pass a thorough one.
     """
     ledger = await recover(replay(ports), ports)
-    engine: Engine | None = None
+    group = anyio.create_task_group()
+    engine = Engine(ledger, ports, group, check_each)
     try:
-        async with anyio.create_task_group() as group:
-            engine = Engine(ledger, ports, group, check_each)
+        async with group:
             engine.start()
             yield engine
             group.cancel_scope.cancel()
     finally:
-        if engine is not None:
-            engine.end()
-            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S):
-                await _leave(engine)
+        engine.end()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S):
+            await _leave(engine)
 
 
 async def _leave(engine: Engine) -> None:

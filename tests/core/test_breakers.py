@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from mcp_server.core.breakers import probe_ends_s
 from mcp_server.core.leases import claimable
-from mcp_server.core.model import REPOSITORY, Cause
+from mcp_server.core.model import REPOSITORY, AttemptId, Cause
 from mcp_server.errors import Code, Refused
 from tests.core.build import Life, replayed, story
 
@@ -375,3 +377,13 @@ def test_a_claim_shows_that_git_works() -> None:
     life.lease(name)
     assert life.breaker(REPOSITORY).opened == 0
     assert len(_offers(life)) == 1
+
+
+def test_a_probe_that_nobody_knows_any_more_is_gone() -> None:
+    """Its epic or story is not planned any more, or a later attempt has taken its place."""
+    life = _opened("a", "b")
+    life.tick(30.0)
+    assert life.breaker().probe == AttemptId("e", "a", 2)
+    assert probe_ends_s(life.ledger, life.breaker()) == float("inf")
+    for gone in (AttemptId("f", "a", 2), AttemptId("e", "z", 2), AttemptId("e", "a", 1)):
+        assert probe_ends_s(life.ledger, replace(life.breaker(), probe=gone)) is None

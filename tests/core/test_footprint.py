@@ -180,3 +180,10 @@ def test_braces_that_multiply_are_taken_as_anything_below() -> None:
     wild = "src/" + "{a,b,c}" * 9
     assert overlap([wild], ["src/zzz.py"])
     assert not overlap([wild], ["tests/zzz.py"])
+
+
+@pytest.mark.parametrize("part", ["[!-\uffff]", "[z-a]"])
+def test_a_class_too_wide_to_list_or_written_backwards_may_be_any_character(part: str) -> None:
+    """A false answer costs some parallelism, a missed one a merge conflict."""
+    assert overlap([f"src/{part}.py"], ["src/\u00f1.py"]) == ("src/\u00f1.py",)
+    assert overlap([f"src/{part}.py"], ["src/ab.py"]) == ()

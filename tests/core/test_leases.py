@@ -128,6 +128,18 @@ def test_a_claim_in_an_unknown_epic_is_refused() -> None:
     assert (refused.code, "not known" in refused.why) == (Code.STORY_NOT_OFFERED, True)
 
 
+def test_whoever_holds_a_story_gets_no_second_one_by_name_or_by_place() -> None:
+    life = Life(story("a"), story("b"))
+    life.team()
+    life.command(ClaimStory(FIRST, "t1", "base", "agent-7", "/desk", ours=False))
+    second = FIRST._replace(story="b")
+    for holder, place in (("agent-7", "/another"), ("", "/desk")):
+        refused = _refused(life, ClaimStory(second, "t1", "base", holder, place, ours=False))
+        assert (refused.code, refused.why) == (Code.LEASE_HELD, "You hold story 'a', and one at a time is enough.")
+        assert refused.remedy == "Report it first, or have another sub-agent claim 'b'."
+    life.command(ClaimStory(second, "t1", "base", "agent-8", "/another", ours=False))
+
+
 # --- the fence -------------------------------------------------------------------------------------------------------
 
 REPORTS: dict[str, Callable[[AttemptId, str], LeaseCommand]] = {

@@ -112,6 +112,15 @@ def test_a_story_does_not_conflict_with_itself() -> None:
     assert plan(epic(story("a", files=("src/", "src/x.py", "**/*.py")))).overlaps == ()
 
 
+def test_two_globs_of_which_neither_covers_the_other_are_told_as_shared_and_make_no_queue() -> None:
+    """Other stories could go in between: it does not make one of them more urgent."""
+    crossed = plan(epic(story("a", files=("src/a*",), minutes=5.0), story("b", files=("src/*b",), minutes=7.0)))
+    assert [o.shared for o in crossed.overlaps] == [("src/*b & src/a*",)]
+    assert crossed.ranks == {"a": 5.0, "b": 7.0}
+    covered = plan(epic(story("a", files=("src/a*",), minutes=5.0), story("b", files=("src/",), minutes=7.0)))
+    assert covered.ranks == {"a": 5.0, "b": 12.0}
+
+
 def test_finished_stories_conflict_with_nobody() -> None:
     assert plan(epic(story("a", files=("f",), done=True), story("b", files=("f",)))).overlaps == ()
 
@@ -227,6 +236,15 @@ def test_a_long_list_of_errors_is_cut_in_the_text_but_not_in_the_fields() -> Non
     assert len(refusal.value.errors) == 60
     assert "and 40 more" in refusal.value.why
     assert "60 errors" in refusal.value.why
+
+
+def test_whoever_has_room_for_them_gets_every_error_in_its_words() -> None:
+    with pytest.raises(BadEpic) as refusal:
+        plan(epic(*(story(f"s{n}", "nobody") for n in range(60))))
+    cut, full = refusal.value, refusal.value.in_full()
+    assert all(error.bullet in full.why for error in cut.errors)
+    assert (full.why.splitlines()[0], " more" in full.why) == (cut.why.splitlines()[0], False)
+    assert (full.code, full.remedy) == (cut.code, cut.remedy)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mcp_server.core.brief import brief
+from mcp_server.core.commands import RenewLease
 from mcp_server.core.events import WaveStarted, WaveWidened
 from mcp_server.core.model import Cause, Strategy, WaveState
 from mcp_server.core.views import epic_state, question, ready, shown_state
@@ -205,3 +206,16 @@ def test_a_note_for_a_failed_story_does_not_start_it_without_retry() -> None:
     assert _refused(lambda: life.team(notes={"a": "Try again."})).code is Code.NOTHING_READY
     life.team(notes={"a": "Try again."}, retry=True)
     assert "Try again." in _brief(life)
+
+
+def test_who_asks_a_human_may_be_silent_for_as_long_as_that_takes_and_no_shorter_than_ever() -> None:
+    life = Life(story("a"))
+    life.team(lease_s=60.0, attempt_timeout_s=150.0)
+    life.lease("a")
+    lasts_s: list[float] = []
+    for for_s in (None, 5.0, 900.0):
+        life.command(RenewLease(life.attempt("a"), "t1", "asks: Which colour?", for_s))
+        lease = life.of("a").lease
+        assert lease is not None
+        lasts_s.append(lease.until_s)
+    assert lasts_s == [60.0, 60.0, 900.0]

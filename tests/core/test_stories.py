@@ -150,3 +150,12 @@ def test_in_a_wave_a_look_at_the_change_finds_what_a_look_at_everything_finds(da
         not_before_s=data.draw(st.sampled_from([0.0, 1e9])),
     )
     assert _sentence(after, before) == _sentence(after)
+
+
+def test_as_any_mapping_they_equal_whatever_has_the_same_rows_and_show_them() -> None:
+    rows = rows_of(3)
+    stories = Stories(rows)
+    assert stories == {row.spec.id: row for row in rows}
+    assert stories != {row.spec.id: row for row in rows[:2]}
+    assert stories != "s0"
+    assert repr(stories) == f"Stories({rows!r})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mcp_server.core.model import Cause
-from mcp_server.core.why import why
+from mcp_server.core.why import alerts, ended, why
 from tests.core.build import Life, story
 from tests.core.in_state import IN_STATE
 
@@ -158,3 +158,30 @@ def test_a_cancelled_story_says_where_its_work_is_kept() -> None:
     life.cancel("a", reason="too slow")
     life.stopped("a", saved="refs/saved")
     assert _why(life, "a").startswith("It was cancelled (too slow). Its work is kept at refs/saved.")
+
+
+def test_before_any_attempt_there_is_no_end_to_tell() -> None:
+    assert ended(None) == ""
+
+
+def test_behind_a_probe_a_story_says_that_one_attempt_finds_out() -> None:
+    life = Life(story("a"), story("b"))
+    life.start(breaker_faults=1, cooldown_s=30.0)
+    life.claim("a", "b")
+    life.fail("a", Cause.CRASH)
+    life.fail("b", Cause.CRASH)
+    life.tick(30.0)
+    assert life.agents() == ["a"]
+    said = "The agent 'scripted' fails: one attempt finds out whether it works again (crash: it broke)."
+    assert _why(life, "b").startswith(said)
+    assert alerts(life.ledger, life.epic) == [said]
+
+
+def test_what_holds_the_agents_of_no_living_wave_is_nobodys_alert() -> None:
+    life = Life(story("a"))
+    life.start(breaker_faults=1, attempts=1)
+    life.fail("a", Cause.SPAWN)
+    assert len(alerts(life.ledger, life.epic)) == 1
+    life.interrupt()
+    assert life.breaker().opened == 1
+    assert alerts(life.ledger, life.epic) == []

@@ -115,6 +115,40 @@ async def test_while_git_does_not_say_whether_it_has_a_merge_nobody_guesses(canc
         assert (world.states(), len(world.runner.calls)) == ({"a": "merged"}, 1)
 
 
+async def test_when_git_never_says_whether_it_has_a_merge_it_is_taken_for_not_merged_and_saved() -> None:
+    """There is no such branch any more, most likely; whoever cancelled is not kept waiting for ever."""
+    async with a_world() as world:
+        world.git.fail_next("advance", full())
+        world.plan(story("a"))
+        world.start()
+        await world.when(lambda: world.of("a").merge_faults == 1)
+        assert world.of("a").proven is not None
+        looks, from_s = world.git.calls["contains"], anyio.current_time()
+        for _ in range(LOOKS):
+            world.git.fail_next("contains", full())
+        world.cancel()
+        await world.rest()
+        assert world.states() == {"a": "cancelled"}
+        assert (world.git.calls["contains"] - looks, world.truth.landed("e")) == (LOOKS, {})
+        assert anyio.current_time() - from_s == sum(backoff_s(n) for n in range(1, LOOKS))
+        assert world.truth.saved(AttemptId("e", "a", 1))
+
+
+async def test_work_that_somebody_has_merged_by_hand_is_told_as_merged_and_nothing_is_checked() -> None:
+    async with a_world() as world:
+        world.git.delay_s["rebase"] = 10.0
+        world.plan(story("a", files="x"))
+        world.start()
+        await world.until("a", "merging")
+        head = world.of("a").head or ""
+        world.truth.pushed.append(("e", head))
+        world.git.refs["refs/heads/epicwave/e"] = head
+        await world.rest()
+        assert (world.states(), world.of("a").merged_as) == ({"a": "merged"}, head)
+        assert "x" in world.of("a").files_changed
+        assert world.runner.checks == []
+
+
 async def test_a_branch_that_somebody_moves_during_the_checks_is_rebased_onto_again() -> None:
     async with a_world() as world:
         world.runner.check_s = 10.0

@@ -10,7 +10,7 @@ from mcp_server.core.model import AttemptId
 from mcp_server.errors import Code, Fault, FaultCause, Refused
 from mcp_server.testing.fake_git import folder
 from mcp_server.testing.team import SubAgent
-from mcp_server.testing.world import a_world, story
+from mcp_server.testing.world import World, a_world, story
 from tests.engine.test_team import FIRST, at_work, both_desks, refused, start
 
 pytestmark = [pytest.mark.anyio]
@@ -100,6 +100,46 @@ async def test_cancel_while_a_claim_is_under_way_leaves_nothing_behind(
         assert str(world.of("a").state) == "cancelled"
         assert folder(FIRST) not in world.git.desks
         assert not [ref for ref in world.git.refs if ref.endswith("e/a/1")]
+
+
+async def test_whoever_wanted_a_story_that_is_cancelled_meanwhile_is_told_so_and_gets_no_other() -> None:
+    async with a_world() as world:
+        world.git.delay_s["lend"] = 10.0
+        start(world, story("a"), story("b"))
+        async with anyio.create_task_group() as group:
+            group.start_soon(_cancels, world, "a")
+            with pytest.raises(Refused, match=r"^story_not_offered: Story 'a' is cancelled, and not offered"):
+                await SubAgent(world, "one", isolated=False).claim("a")
+        assert world.states() == {"a": "cancelled", "b": "offered"}
+        assert folder(FIRST) not in world.git.desks
+
+
+async def _cancels(world: World, name: str) -> None:
+    await anyio.sleep(5)
+    world.cancel(name)
+
+
+async def test_a_sub_agent_that_claims_twice_at_once_gets_one_story_and_leaves_the_other() -> None:
+    async with a_world() as world:
+        world.git.delay_s["lend"] = 10.0
+        start(world, story("a"), story("b"))
+        told: list[str] = []
+
+        async def claims() -> None:
+            try:
+                told.append(str((await SubAgent(world, "one", isolated=False).claim()).attempt.story))
+            except Refused as refused:
+                told.append(str(refused.code))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(claims)
+            group.start_soon(claims)
+        (mine,) = {*told} - {"lease_held"}
+        (other,) = {"a", "b"} - {mine}
+        assert sorted(told) == [mine, "lease_held"]
+        assert world.states() == {mine: "running", other: "offered"}
+        assert folder(AttemptId("e", mine, 1)) in world.git.desks
+        assert folder(AttemptId("e", other, 1)) not in world.git.desks
 
 
 # --- faults ----------------------------------------------------------------------------------------------------------
