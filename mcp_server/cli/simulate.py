@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import time
 from dataclasses import fields, is_dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from mcp_server import __version__
 from mcp_server.cli.terminal import open_console
 from mcp_server.core.model import Strategy
 from mcp_server.errors import Code, Refused
+from mcp_server.testing.fate import Config
+from mcp_server.testing.simulation import simulate as run
 
 BROKEN = 1
 SHOWN_S = 5.0
@@ -24,14 +25,8 @@ SHOWN_S = 5.0
 
 def simulate(seed: int, lives: int, strategy: str | None, jobs: int | None) -> int:
     """Simulate, tell, and return the exit code. Raises `Refused(bad_argument)`."""
-    if find_spec("trio") is None:
-        why = "The simulation runs in the virtual time of trio, which is not installed."
-        raise Refused(Code.BAD_ARGUMENT, why, "Install epicwave with its tests: epicwave[test].")
     only, line = _strategy(strategy), open_console().print
     processes = min(jobs or os.cpu_count() or 1, lives)
-    from mcp_server.testing.fate import Config  # noqa: PLC0415 - it needs trio
-    from mcp_server.testing.simulation import simulate as run  # noqa: PLC0415
-
     line(f"epicwave {__version__}{_commit()}, Python {platform.python_version()}")
     line(f"{lives:,} lives from seed {seed} on, {only or 'all strategies'}, side by side: {processes}. The first is:")
     line(_words(Config.of(seed, only)))

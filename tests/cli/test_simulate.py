@@ -53,13 +53,3 @@ def test_an_unknown_strategy_is_refused_with_those_that_there_are() -> None:
     assert isinstance(done.exception, Refused)
     assert done.exception.code is Code.BAD_ARGUMENT
     assert "agent-teams" in done.exception.remedy
-
-
-def test_without_trio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(_name: str) -> None:
-        return None
-
-    monkeypatch.setattr("mcp_server.cli.simulate.find_spec", nothing)
-    done = run.invoke(app, ["simulate"])
-    assert isinstance(done.exception, Refused)
-    assert "epicwave[test]" in done.exception.remedy
