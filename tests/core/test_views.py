@@ -136,3 +136,10 @@ def test_backoff_doubles_up_to_its_cap() -> None:
 
 def test_the_poll_interval_is_a_quarter_of_the_quiet_time_within_its_bounds() -> None:
     assert [poll_after_s(quiet_s) for quiet_s in (0.0, 8.0, 60.0, 180.0, 9000.0)] == [2.0, 4.0, 17.0, 45.0, 45.0]
+
+
+def test_a_root_that_lies_below_by_several_ways_is_named_once() -> None:
+    life = Life(story("a"), story("b", "a"), story("c", "b"), story("d", "b"), story("e", "c", "d"))
+    life.start(attempts=1)
+    life.fail("a")
+    assert roots_of_block(life.epic, life.of("e")) == ["a"]
