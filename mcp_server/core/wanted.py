@@ -75,11 +75,11 @@ def next_wake_s(ledger: Ledger) -> float | None:
         running = epic.wave is not None and epic.wave.state is WaveState.RUNNING and not epic.paused
         for story in epic.stories.delayed():
             queued = story.state is StoryState.QUEUED and running
-            if (queued or story.state is StoryState.MERGING) and story.not_before_s > ledger.as_of_s:
+            if queued or story.state is StoryState.MERGING:
                 waits.append(story.not_before_s)
         for story in epic.stories.in_state(StoryState.RUNNING):
             lease = story.lease
-            if lease is not None and lease.ended is None and lease.until_s > ledger.as_of_s:
+            if lease is not None and lease.ended is None:
                 waits.append(lease.until_s)
     return min((wait_s for wait_s in waits if ledger.as_of_s < wait_s < float("inf")), default=None)
 

@@ -150,7 +150,7 @@ BUGS: dict[str, Bug] = {
         test_admission.test_a_stopped_merge_of_an_interrupted_wave_holds_up_the_merges_of_the_next_until_it_is_gone,
     ),
     "alarm forgets the queue": Bug("wanted.next_wake_s", "queued or", "False or"),
-    "alarm rings in the past": Bug("wanted.next_wake_s", "and story.not_before_s > ledger.as_of_s", ""),
+    "alarm rings in the past": Bug("wanted.next_wake_s", "ledger.as_of_s < wait_s", "0.0 < wait_s"),
 }
 """Of processes, and of what both strategies have in common. What no test is named for, the search catches."""
 
@@ -291,7 +291,7 @@ LEASE_BUGS: dict[str, Bug] = {
     "process started for a sub-agent's story": Bug("wanted.wanted", "if not team:", "if True:"),
     "lost lease never collected": Bug("wanted.wanted", "jobs.add(Collect(attempt))", "pass"),
     "alarm forgets the leases": Bug("wanted.next_wake_s", "waits.append(lease.until_s)", "pass"),
-    "alarm for a lease rings in the past": Bug("wanted.next_wake_s", " and lease.until_s > ledger.as_of_s", ""),
+    "alarm for a lease rings in the past": Bug("wanted.next_wake_s", "ledger.as_of_s < wait_s", "0.0 < wait_s"),
     "question asked again by a plain start": Bug(
         "decide._start_wave",
         "s.state in over or question(s)",

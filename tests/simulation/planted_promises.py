@@ -48,9 +48,9 @@ BUGS = [
     Seen(
         Bug(
             "what waited to be claimed has worked",
-            outcomes._went_on,  # pyright: ignore[reportPrivateUsage]
-            "lease=event.lease, base=event.base, since_s=event.at_s",
-            "lease=event.lease, base=event.base",
+            outcomes._running,  # pyright: ignore[reportPrivateUsage]
+            "since_s=event.at_s, ",
+            "",
         ),
         Promise.BREAKER,
     ),

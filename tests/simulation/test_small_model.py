@@ -226,8 +226,9 @@ def test_in_every_state_of_an_epic_that_is_drained_skipped_and_retried_the_invar
     for move in (
         ("failed", "StorySkipped", "skipped"),
         ("queued", "StorySkipped", "offered"),
-        ("skipped", "StoryRetried", "offered"),
-        ("failed", "StoryRetried", "offered"),
+        ("skipped", "StoryRetried", "queued"),
+        ("skipped", "StoryRetried", "pending"),
+        ("failed", "StoryRetried", "queued"),
         ("queued", "WaveDrained", "pending"),
     ):
         assert found.moves[move] > 0, move
