@@ -126,14 +126,14 @@ def tireless(request: Request) -> Playing:
     yield from written(work)
     if work.story == "S1":
         yield from committed(work)
-    for turn in range(ENOUGH_TURNS):
+    for _ in range(ENOUGH_TURNS):
         told = yield [Think(0.3), ours("report_story", lease=work.lease, outcome="progress", note="still at it")]
         if told.answers[0].failed:
             return f"Story {work.story}: {one(told)}"
         reply = json.loads(one(told))
         if reply["answer"] != "go_on":
             return (yield from ended(work, reply))
-        if work.story == "S3" and turn:
+        if work.story == "S3":  # at once: a quick lead cancels as soon as it has seen all three at work
             yield [Think(LONG_S), Say("I was not stopped.")]
     return "I was never told to stop."
 
