@@ -83,6 +83,8 @@ class Life:
         world.full_disk = False
         world.git.calm()
         self.crew.calm_down()
+        if world.is_leaving:  # its disk was full, and it still saves what there is: nobody can start anything with it
+            await world.engine_gone()
         await self._alive()
         self.lead.resume_all()
         for _ in range(WAVES_TO_THE_END):

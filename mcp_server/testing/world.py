@@ -134,6 +134,11 @@ class World:
             raise NoServer
 
     @property
+    def is_leaving(self) -> bool:
+        """True when there is an engine that takes no facts any more."""
+        return self.is_up and bool(self.engines) and self.engine._is_over  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+    @property
     def is_closing(self) -> bool:
         """True from the order to close on. A kill then may catch the engine with more in the journal than in memory."""
         return self._close.is_set()
