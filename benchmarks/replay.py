@@ -243,8 +243,11 @@ class Instantly:
     async def checkout(self, epic: EpicId) -> Path:
         return Path("/nowhere", epic)
 
-    async def advance(self, epic: EpicId, onto: str, head: str) -> bool:
-        return bool(epic and onto and head)
+    async def advance(self, attempt: AttemptId, onto: str, head: str) -> bool:
+        return bool(attempt and onto and head)
+
+    async def landed(self, epic: EpicId, but: list[str]) -> list[str]:  # noqa: ARG002
+        return []
 
     async def contains(self, epic: EpicId, sha: str) -> bool:
         return not (epic and sha)
