@@ -54,7 +54,7 @@ def evolve(ledger: Ledger, event: Event) -> Ledger:
         case Ticked():
             return _stamp(ledger, settle(after))
         case EpicResumed():
-            epic = replace(ledger.epics[event.epic], paused="")
+            epic = _told(ledger.epics[event.epic], event)
             after = replace(after, breakers=resumed(after, epic))
         case _:
             if isinstance(event, Word):

@@ -40,7 +40,9 @@ from mcp_server.core.policy import (
     FAULTS,
     MERGE_TRIES,
     WORLDS_DOING,
+    Category,
     backoff_s,
+    category,
     jitter,
     too_bad,
 )
@@ -163,7 +165,7 @@ def _failed(ledger: Ledger, epic: Epic, story: Story, event: AttemptFailed | Mer
         if event.cause is not Cause.FAULT and can_repair(epic, story):
             return _repair(epic, story, event, failure)
     else:
-        epic = _tallied(epic, event.at_s, bad=event.cause in FAULTS or event.cause is Cause.RATE_LIMIT)
+        epic = _tallied(epic, event.at_s, bad=category(event.cause) in (Category.TRANSIENT, Category.RATE_LIMIT))
     return _ended(epic, story, failure, is_free=_is_free(ledger, epic, story, event), at_s=event.at_s)
 
 
@@ -214,7 +216,7 @@ def _ended(epic: Epic, story: Story, failure: Failure, *, is_free: bool, at_s: f
         to = StoryState.QUEUED if running else StoryState.PENDING
     else:
         to = StoryState.FAILED
-    faults = story.faults + (is_free and failure.cause is not Cause.RATE_LIMIT)
+    faults = story.faults + (is_free and category(failure.cause) is Category.TRANSIENT)
     epic = put(
         epic,
         story,
