@@ -35,7 +35,7 @@ from mcp_server import __version__
 from mcp_server.adapters.agents.tree import identity
 from mcp_server.errors import Code, Fault, FaultCause, Refused
 from mcp_server.front import start as front
-from mcp_server.front.place import DOOR_FILE, OTHERS, SOCKET_FILE, Door, Refusal, must_be_private
+from mcp_server.front.place import DOOR_FILE, OTHERS, SOCKET_FILE, Door, Refusal, must_be_private, read_door
 from mcp_server.server.app import build
 from mcp_server.server.following import Following
 from mcp_server.server.host import Host
@@ -49,6 +49,7 @@ MESSAGE_BYTES = 256 * 2**20
 """A line longer than this ends its connection."""
 TAKE_S = 5.0
 """How long a foreground process tries to get the guard from an engine process that comes or goes."""
+TEMPORARY = "epicwave-"
 PATH_BYTES = 100
 """A Unix socket's path has room for 104 bytes on macOS and 108 on Linux."""
 
@@ -141,6 +142,7 @@ async def open_door(
     `leave` is asked when a front wants another engine process: it ends this one, or says why not.
     Raises `Refused(unsafe_state)` when something that is not ours lies where the socket goes.
     """
+    _clear_away(state)
     visitors, token = Visitors(), secrets.token_urlsafe(32)
     server = build(state)  # its own lifespan is not used: each connection brings its session
     inner = server._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as in stdio.py
@@ -221,7 +223,7 @@ async def _listener(
         return
     folder, temporary = state, None
     if len(os.fsencode(state / SOCKET_FILE)) > PATH_BYTES:
-        folder = temporary = Path(tempfile.mkdtemp(prefix="epicwave-"))  # 0700 by itself
+        folder = temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY))  # 0700 by itself
     path = folder / SOCKET_FILE
     _clear(path)
     try:
@@ -231,6 +233,21 @@ async def _listener(
         path.unlink(missing_ok=True)
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _clear_away(state: Path) -> None:
+    """Remove what a killed engine process has left. Raises `Refused(unsafe_state)` when it is not ours."""
+    try:
+        door = read_door(str(state))
+    except Refusal as refusal:
+        raise Refused(Code.UNSAFE_STATE, refusal.why, refusal.remedy) from refusal
+    if door is not None and (path := Path(door.address)).parent.name.startswith(TEMPORARY):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
+    (state / DOOR_FILE).unlink(missing_ok=True)
+    for half_written in state.glob(f"{DOOR_FILE}.*"):
+        half_written.unlink()
 
 
 def _clear(path: Path) -> None:
@@ -249,7 +266,6 @@ def _clear(path: Path) -> None:
 def _write(path: Path, door: Door) -> None:
     """Whole or not at all, and never readable by others, not for a moment."""
     new = path.with_name(f"{path.name}.{door.pid}")
-    new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(door._asdict(), file)
