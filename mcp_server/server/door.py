@@ -37,7 +37,7 @@ from pydantic import BaseModel, ValidationError
 
 from mcp_server import __version__
 from mcp_server.adapters.agents.tree import identity
-from mcp_server.errors import Code, Fault, FaultCause, Refused
+from mcp_server.errors import Code, Fault, FaultCause, JournalError, Refused
 from mcp_server.front import start as front
 from mcp_server.front.place import DOOR_FILE, OTHERS, SOCKET_FILE, Door, Refusal, must_be_private, read_door
 from mcp_server.server.app import build
@@ -176,15 +176,20 @@ async def open_door(
             finally:
                 visitors.went()
 
+    error: Refused | Fault | JournalError | None = None
     async with _listener(state, unix=unix) as (listener, address), anyio.create_task_group() as group:
         group.start_soon(_let_in, listener, visit)
         own = identity(os.getpid())
         _write(state / DOOR_FILE, Door(own.pid, own.started_s, __version__, address, token))
         try:
             yield visitors
+        except (Refused, Fault, JournalError) as caught:  # the group would wrap it
+            error = caught
         finally:
             (state / DOOR_FILE).unlink(missing_ok=True)
             group.cancel_scope.cancel()
+    if error is not None:
+        raise error
 
 
 @asynccontextmanager
@@ -193,14 +198,23 @@ async def in_foreground(world: World, start: Path, group: anyio.abc.TaskGroup, n
 
     An engine process that has nothing to do makes way. Raises `Refused(engine_elsewhere)` when it has.
     """
+    async with hosting_in_foreground(world, start, group, name) as hosting:
+        yield await hosting.host(start)
+
+
+@asynccontextmanager
+async def hosting_in_foreground(
+    world: World, start: Path, group: anyio.abc.TaskGroup, name: str
+) -> AsyncGenerator[Hosting]:
+    """The same, for who has clients of its own."""
     guard = guarding(world.state_dir)
     await _take(guard, world.state_dir, start)
     try:
         hosting = Hosting(group, name)
         stays = f"`{name}` (process {os.getpid()}) works in the foreground; end it there with Ctrl-C."
-        host = await hosting.host(start)
+        await hosting.host(start)
         async with open_door(world.state_dir, hosting, lambda: stays):
-            yield host
+            yield hosting
     finally:
         guard.give()
 

@@ -394,3 +394,13 @@ def _socket_at(path: str) -> socket.socket:
 
 async def test_a_front_meets_the_door_by_its_port_as_well(place: Open) -> None:
     dial(place.door).close()
+
+
+async def test_a_refusal_within_the_open_door_comes_out_as_it_is(scene: Scene, state: Path) -> None:
+    """`epicwave run` says it in two lines, as any other."""
+    refused = Refused(Code.UNKNOWN_EPIC, "There is none.", "Plan one.")
+    with guarding(state), pytest.raises(Refused) as caught:
+        async with open_door(state, cast("Hosting", None), lambda: ""):
+            raise refused
+    assert caught.value is refused
+    assert not (state / DOOR_FILE).exists()
