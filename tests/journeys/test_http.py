@@ -291,7 +291,10 @@ async def test_it_ends_in_order_within_two_seconds(scene: Scene, server: Server,
     scene.play("S1", write("S1.md"), child(AN_HOUR, deaf=False))
     scene.epic(story("S1"))
     with pytest.raises((ExceptionGroup, httpx2.HTTPError)):  # noqa: PT012
-        async with listening(server.transport, "auto", "epic://notes/story/S1") as ear, anyio.create_task_group() as group:
+        async with (
+            listening(server.transport, "auto", "epic://notes/story/S1") as ear,
+            anyio.create_task_group() as group,
+        ):
             await ear.lead.ask("plan_epic", epic_file="epic.yaml")
             cursor = (await ear.lead.ask("start_wave", epic="notes"))["cursor"]
             await until(lambda: len(scene.children()) == 1)
