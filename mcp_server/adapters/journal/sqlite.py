@@ -128,6 +128,11 @@ def backup_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.v1-backup")
 
 
+def backups_of(path: Path) -> list[Path]:
+    """The copies that were made of a journal before it was brought to a new format."""
+    return sorted(path.parent.glob(f"{path.name}.v*-backup"))
+
+
 def _read_only(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None)
     db.text_factory = bytes  # damage need not be text
