@@ -11,12 +11,13 @@ import typer
 from mcp_server.adapters.agents.profiles import Profile
 from mcp_server.adapters.git.inventory import inventory
 from mcp_server.cli import doctor_agents, doctor_git, doctor_state
+from mcp_server.cli.alone import alone
 from mcp_server.cli.findings import Finding, Level, Subject, ok
-from mcp_server.cli.garbage import Garbage, leftovers, remove
+from mcp_server.cli.garbage import Garbage, Item, leftovers, remove
 from mcp_server.cli.terminal import open_console
 from mcp_server.core.model import Strategy
 from mcp_server.errors import Code, Fault, Refused
-from mcp_server.server.host import holding
+from mcp_server.server.mirror import Mirror
 from mcp_server.server.world import World
 
 NAME = "epicwave doctor --fix"
@@ -102,13 +103,16 @@ async def mended(world: World, found: list[Finding]) -> list[str]:
 
 async def _tidied(world: World) -> list[str]:
     """Leftovers of ours, saved and removed as `epicwave gc` does it; never while somebody has the engine."""
-    root = world.worktrees_root(doctor_state.config(world)[1])
+
+    async def work() -> tuple[list[Item], list[str]]:
+        root = world.worktrees_root(world.settings())
+        ledger = Mirror(world.journal_path).ledger()
+        seen = leftovers(ledger, await inventory(world.repository, root))
+        items = seen.items()
+        return items, await remove(world, ledger, Garbage(seen.pieces, seen.integrations))
+
     try:
-        with holding(world.state_dir, NAME):
-            _, ledger = doctor_state.journal(world)
-            seen = leftovers(ledger, await inventory(world.repository, root))
-            left = await remove(world, ledger, Garbage(seen.pieces, seen.integrations))
-            items = seen.items()
+        items, left = await alone(world, world.repository.top, NAME, work)
     except (Refused, Fault) as error:
         return [f"Leftovers stay: {error.why if isinstance(error, Refused) else error.detail}"]
     return [*(f"Saved and removed: {item.kind} {item.name}." for item in items), *(f"Stays: {line}." for line in left)]

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from mcp_server import __version__
@@ -19,14 +20,15 @@ from mcp_server.cli.garbage import leftovers
 from mcp_server.cli.terminal import count
 from mcp_server.core.model import Ledger
 from mcp_server.errors import Refused
+from mcp_server.front.place import DOOR_FILE, OTHERS, Refusal, read_door
 from mcp_server.server.holder import holder_of
 from mcp_server.server.mirror import Mirror
-from mcp_server.server.settings import Settings
+from mcp_server.server.settings import CONFIG_FILE, Settings
 from mcp_server.server.world import World
 
 LOW_BYTES, EMPTY_BYTES = 2 << 30, 200 << 20
 """Free space below which an epic may run into a full disk, and below which it will."""
-PRIVATE = 0o700
+PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
 
 def config(world: World) -> tuple[list[Finding], Settings]:
@@ -35,7 +37,9 @@ def config(world: World) -> tuple[list[Finding], Settings]:
         settings = world.settings()
     except Refused as refused:
         why = "No epic starts with it."
-        return [Finding(Subject.CONFIG, Level.ERROR, refused.why, why, refused.remedy)], Settings(world.start)
+        return [Finding(Subject.CONFIG, Level.ERROR, refused.why, why, refused.remedy)], Settings(
+            world.repository.top / CONFIG_FILE
+        )
     there = "as it should be" if settings.path.exists() else "not there, so the defaults count"
     return [ok(Subject.CONFIG, f"{settings.path} is {there}.")], settings
 
@@ -65,35 +69,69 @@ def engine(world: World) -> list[Finding]:
     if holder is None:
         return [ok(Subject.ENGINE, "Nobody has the engine.")]
     if holder.alive:
-        why = "Changes go by it; `--fix` and `epicwave gc` leave what is its own."
-        return [Finding(Subject.ENGINE, Level.NOTE, f"{holder} has the engine.", why, "epicwave status")]
+        why = "Changes go by it, and what it has under way is its own."
+        found = Finding(Subject.ENGINE, Level.NOTE, f"{holder} has the engine.", why, "epicwave status")
+        return [found, *_of_another_version(world)]
     what = f"{holder} had the engine and is gone without an end."
     why = "What it had under way is neither saved nor on record before the next one begins."
     remedy = "epicwave run EPIC to go on, epicwave cancel EPIC to stop it, or epicwave gc when all is over"
     return [Finding(Subject.ENGINE, Level.WARNING, what, why, remedy)]
 
 
+def _of_another_version(world: World) -> list[Finding]:
+    """What a newer epicwave finds when an older engine process has stories under way, or the other way round."""
+    try:
+        door = read_door(str(world.state_dir))
+    except Refusal:  # told by the state folder's finding
+        return []
+    if door is None or door.version == __version__:
+        return []
+    what = f"The engine process {door.pid} is epicwave {door.version}; this is {__version__}."
+    why = "A newer one asks an older one to make way, which it does when nothing is under way in it."
+    return [Finding(Subject.VERSION, Level.WARNING, what, why, f"When all is at rest: kill {door.pid}")]
+
+
 def state_folder(folder: Path) -> list[Finding]:
-    """The folder with journal and logs is the user's own, and nobody else's to read."""
+    """The folder with journal, logs and token is the user's own, and nobody else's to read."""
     if sys.platform == "win32" or not folder.exists():
         there = "as the system keeps it" if folder.exists() else "not there yet"
         return [ok(Subject.STATE_FOLDER, f"{folder} is {there}.")]
-    seen = folder.lstat()
-    mode = stat.S_IMODE(folder.stat().st_mode)
-    if stat.S_ISLNK(seen.st_mode) or folder.stat().st_uid != os.geteuid():
-        what = f"{folder} is {'a link' if stat.S_ISLNK(seen.st_mode) else 'another user' + chr(39) + 's'}."
-        why = "Who owns it decides what your agents run: briefs, commands and tokens lie there."
-        return [Finding(Subject.STATE_FOLDER, Level.ERROR, what, why, f"sudo chown -R $(id -un) {_q(folder)}")]
-    if mode & 0o077 == 0:
+    door = folder / DOOR_FILE
+    strange = [_strange(path, is_kind) for path, is_kind in ((folder, stat.S_ISDIR), (door, stat.S_ISREG))]
+    if found := [finding for finding in strange if finding is not None]:
+        return found
+    open_ones = [path for path in (folder, door) if path.exists() and path.stat().st_mode & OTHERS]
+    if not open_ones:
         return [ok(Subject.STATE_FOLDER, f"{folder} is yours alone.")]
+    return [_open_to_others(path, door.exists()) for path in open_ones]
+
+
+def _strange(path: Path, is_kind: Callable[[int], bool]) -> Finding | None:
+    """A link, or another user's: whoever it belongs to has to say what it is, so nothing is mended."""
+    try:
+        seen = path.lstat()
+    except FileNotFoundError:
+        return None
+    if is_kind(seen.st_mode) and seen.st_uid == os.geteuid():
+        return None
+    what = f"{path} is not what epicwave has made, or is another user's."
+    why = "Who owns it decides what your agents run: briefs, commands and a token lie there."
+    return Finding(Subject.STATE_FOLDER, Level.ERROR, what, why, f"ls -ld {_q(path)}, and move it away")
+
+
+def _open_to_others(path: Path, has_door: bool) -> Finding:
+    mode = PRIVATE_FOLDER if path.is_dir() else PRIVATE_FILE
 
     def mend() -> str:
-        folder.chmod(PRIVATE)
-        return f"{folder} is yours alone now (mode 700)."
+        path.chmod(mode)
+        return f"{path} is yours alone now (mode {mode:o})."
 
-    what = f"Others may look into {folder} (mode {mode:o})."
-    why = "It has what agents were told and what they printed."
-    return [Finding(Subject.STATE_FOLDER, Level.WARNING, what, why, f"chmod 700 {_q(folder)}", mend)]
+    what = f"Others may look into {path} (mode {stat.S_IMODE(path.stat().st_mode):o})."
+    why = "It has what agents are told and what they print."
+    if has_door:
+        why = "Who reads the token in it can steer your agents, and nothing connects to the engine process meanwhile."
+    level = Level.ERROR if has_door else Level.WARNING
+    return Finding(Subject.STATE_FOLDER, level, what, why, f"chmod {mode:o} {_q(path)}", mend)
 
 
 async def left(world: World, ledger: Ledger, root: Path) -> list[Finding]:
@@ -111,7 +149,7 @@ async def left(world: World, ledger: Ledger, root: Path) -> list[Finding]:
     if found.not_ours:
         what = f"The journal does not know {_some(found.not_ours)}."
         why = "Another epicwave or a person made them; they are left alone."
-        remedy = f"git log {shlex.quote(found.not_ours[0])}; remove what is nobody's with git"
+        remedy = "git worktree list; git branch --list 'epicwave*'; remove what is nobody's with git"
         findings.append(Finding(Subject.NOT_OURS, Level.NOTE, what, why, remedy))
     else:
         findings.append(ok(Subject.NOT_OURS, "Nothing under our names is unknown to the journal."))

@@ -187,7 +187,8 @@ def _kept(ledger: Ledger, seen: Inventory) -> Iterator[Kept]:
         if story is None:
             continue
         if not is_over(ledger, piece.attempt):
-            yield Kept(str(piece.attempt), f"its story is {story.state}")
+            ends = f"`epicwave cancel {piece.attempt.epic} {piece.attempt.story}` ends it"
+            yield Kept(str(piece.attempt), f"its story is {story.state}; {ends}")
         elif not _may_go(piece):
             yield Kept(attempt_branch(piece.attempt), f"checked out in {piece.elsewhere}; nothing of it is unsaved")
 

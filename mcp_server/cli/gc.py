@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 import typer
 
+from mcp_server.cli.alone import alone
 from mcp_server.cli.garbage import DAY_S, Ages, Garbage, Item, garbage, remove
 from mcp_server.cli.terminal import count, open_console
-from mcp_server.server.host import holding
 from mcp_server.server.mirror import Mirror
 from mcp_server.server.world import World
 
@@ -41,16 +41,21 @@ class Asked:
 async def collect(repo: Path, asked: Asked) -> int:
     """Remove it and say so. Exit code: 0, or 1 when something could not be removed.
 
-    Raises `Refused(engine_elsewhere)` while another process has the engine, and for a journal that cannot be read.
+    Raises `Refused(engine_elsewhere)` while another process has the engine and something to do in it, and for a journal
+    that cannot be read. A dry run only looks, whoever has it.
     """
     world = await World.open(repo)
     root = world.worktrees_root(world.settings())
-    with holding(world.state_dir, NAME) if world.state_dir.is_dir() else nullcontext():
+    ages = Ages(world.clock.now_s(), asked.older_than_days * DAY_S, asked.rescue)
+
+    async def work() -> tuple[Garbage, list[Item], list[str]]:
         ledger = Mirror(world.journal_path).ledger()
-        ages = Ages(world.clock.now_s(), asked.older_than_days * DAY_S, asked.rescue)
         found = await garbage(world, ledger, root, ages)
         items = found.items()
-        left = [] if asked.dry_run or not items else await remove(world, ledger, found)
+        return found, items, [] if asked.dry_run or not items else await remove(world, ledger, found)
+
+    looks_only = asked.dry_run or not await anyio.Path(world.journal_path).exists()
+    found, items, left = await work() if looks_only else await alone(world, repo, NAME, work)
     if asked.as_json:
         typer.echo(json.dumps(_document(found, items, left, asked), indent=2))
     else:

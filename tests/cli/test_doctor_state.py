@@ -153,3 +153,31 @@ def test_another_epicwave_on_the_path_is_found(scene: Scene) -> None:
     assert "says 'epicwave 0.0.1'" in the(scene, "version")["what"]
     program(scene, "epicwave", f"echo epicwave {__version__}")
     assert levels(scene)["version"] == "ok"
+
+
+def _door(scene: Scene, version: str, mode: int) -> Path:
+    path = scene.repo / ".git/epicwave/door.json"
+    said = {"pid": os.getpid(), "started_s": 0.0, "version": version, "address": "127.0.0.1:1", "token": "secret"}
+    path.write_text(json.dumps(said), "utf-8")
+    path.chmod(mode)
+    return path
+
+
+def test_a_token_that_others_may_read_is_found_and_mended(scene: Scene) -> None:
+    (scene.repo / ".git/epicwave").mkdir(mode=0o700)
+    door = _door(scene, __version__, 0o600)
+    assert levels(scene)["state_folder"] == "ok"
+    door.chmod(0o644)
+    found = the(scene, "state_folder")
+    assert (found["level"], found["remedy"]) == ("error", f"chmod 600 {door}")
+    assert document(epicwave(scene, "doctor", "--json", "--fix"))["fixed"] == [f"{door} is yours alone now (mode 600)."]
+    assert door.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_engine_process_of_another_version_is_found(scene: Scene) -> None:
+    with holding(scene.repo / ".git/epicwave", "epicwave engine"):
+        (scene.repo / ".git/epicwave").chmod(0o700)
+        _door(scene, "0.0.1", 0o600)
+        assert f"is epicwave 0.0.1; this is {__version__}" in the(scene, "version")["what"]
+        _door(scene, __version__, 0o600)
+        assert levels(scene)["version"] == "ok"
