@@ -55,7 +55,10 @@ def journal(world: World) -> tuple[list[Finding], Ledger]:
     backups = backups_of(path)
     found = [ok(Subject.JOURNAL, f"{path}: {count(ledger.seq, 'fact')} of {count(len(ledger.epics), 'epic')}.")]
     if not backups and (said := notices(path)):
-        found = [Finding(Subject.JOURNAL, Level.NOTE, said[0])]
+        why = "An older epicwave cannot read the new one."
+        found = [
+            Finding(Subject.JOURNAL, Level.NOTE, said[0], why, "Have the same epicwave everywhere: epicwave --version")
+        ]
     if not backups:
         return [*found, ok(Subject.JOURNAL_BACKUP, "No copy of an older journal.")], ledger
     what = f"A copy of the journal as an older epicwave wrote it: {', '.join(map(str, backups))}."

@@ -16,6 +16,7 @@ from mcp_server.cli import doctor_state
 from mcp_server.server.host import holding
 from tests.cli.patient import DAY_S, levels, posix, program, the
 from tests.cli.shell import document, epicwave
+from tests.journal.files import old, read
 from tests.server.scene import Scene, commit, exit_with, story, write
 
 pytestmark = posix
@@ -47,6 +48,18 @@ def test_a_journal_that_cannot_be_read_is_found(scene: Scene) -> None:
     state.mkdir(mode=0o700)
     (state / "journal.db").write_bytes(b"no database at all" * 100)
     assert the(scene, "journal")["level"] == "error"
+
+
+def test_a_journal_of_an_older_format_is_found_and_left_as_it_is(scene: Scene) -> None:
+    _run_epic(scene)
+    path = scene.repo / ".git/epicwave/journal.db"
+    events = read(path)
+    path.unlink()
+    before = old(path, events).read_bytes()
+    found = the(scene, "journal")
+    assert found["level"] == "note"
+    assert "old format" in found["what"]
+    assert path.read_bytes() == before
 
 
 def test_a_copy_of_an_older_journal_is_found(scene: Scene) -> None:
