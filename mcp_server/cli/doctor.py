@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import typer
@@ -62,29 +63,45 @@ async def findings(world: World) -> list[Finding]:
     root = world.worktrees_root(settings)
     profiles = doctor_agents.profiles_of(settings, ledger)
     known = [profile for profile in profiles.values() if isinstance(profile, Profile)]
-    teams = settings.epic.parallel_strategy is Strategy.AGENT_TEAMS
     about_rules, allowed = doctor_agents.permissions(doctor_agents.settings_folders(repository.top))
     if not doctor_agents.asks_claude(known, settings.epic.parallel_strategy):
         about_rules = [ok(Subject.PERMISSIONS, "No agent here works by Claude Code's rules.")]
+    teams = settings.epic.parallel_strategy is Strategy.AGENT_TEAMS
+
+    async def disk() -> list[Finding]:
+        return doctor_state.disk(world, root)
+
+    async def state_folder() -> list[Finding]:
+        return doctor_state.state_folder(world.state_dir)
+
     return [
         ok(Subject.GIT, f"git {'.'.join(map(str, repository.version))}; 2.34 is the oldest that will do."),
         ok(Subject.COMMITS, f"The checkout {repository.top} is at {(await repository.head_sha())[:12]}."),
-        *await doctor_git.worktrees(repository, root),
-        *await doctor_git.base(repository, ledger),
-        *await doctor_git.hooks(repository),
-        *await doctor_git.contents(repository, root),
-        *await doctor_git.locks(repository),
+        *await _looked(Subject.WORKTREES, lambda: doctor_git.worktrees(repository, root)),
+        *await _looked(Subject.BASE, lambda: doctor_git.base(repository, ledger)),
+        *await _looked(Subject.HOOKS_PATH, lambda: doctor_git.hooks(repository)),
+        *await _looked(Subject.LONG_PATHS, lambda: doctor_git.contents(repository, root)),
+        *await _looked(Subject.LOCKS, lambda: doctor_git.locks(repository)),
         *about_config,
-        *await doctor_agents.agents(profiles, repository.top, needed=not teams),
+        *await _looked(Subject.AGENT, lambda: doctor_agents.agents(profiles, repository.top, needed=not teams)),
         *doctor_agents.unattended(known, allowed),
         *about_rules,
         *doctor_state.engine(world),
         *about_journal,
-        *doctor_state.state_folder(world.state_dir),
-        *await doctor_state.left(world, ledger, root),
-        *doctor_state.disk(world, root),
-        *await doctor_state.version(world),
+        *await _looked(Subject.STATE_FOLDER, state_folder),
+        *await _looked(Subject.LEFTOVERS, lambda: doctor_state.left(world, ledger, root)),
+        *await _looked(Subject.DISK, disk),
+        *await _looked(Subject.VERSION, lambda: doctor_state.version(world)),
     ]
+
+
+async def _looked(subject: Subject, check: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
+    """What a check finds; one that cannot even look is a finding, and keeps no other from looking."""
+    try:
+        return await check()
+    except (Fault, OSError) as error:
+        what = f"It could not be looked at: {error}."
+        return [Finding(subject, Level.ERROR, what, "What epicwave cannot read it cannot work with.", "git fsck")]
 
 
 async def mended(world: World, found: list[Finding]) -> list[str]:

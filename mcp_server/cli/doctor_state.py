@@ -127,7 +127,8 @@ def _open_to_others(path: Path, has_door: bool) -> Finding:
 
     def mend() -> str:
         path.chmod(mode)
-        return f"{path} is yours alone now (mode {mode:o})."
+        known = " The token may be known: the next engine process has a new one." if path.name == DOOR_FILE else ""
+        return f"{path} is yours alone now (mode {mode:o}).{known}"
 
     what = f"Others may look into {path} (mode {stat.S_IMODE(path.stat().st_mode):o})."
     why = "It has what agents are told and what they print."

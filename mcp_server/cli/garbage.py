@@ -76,7 +76,7 @@ class Garbage:
 def _items(piece: Piece) -> Iterator[Item]:
     if piece.folder is not None:
         yield Item("worktree", str(piece.folder), size_bytes(piece.folder))
-    if piece.branch:
+    if piece.branch and piece.elsewhere is None:
         yield Item("branch", attempt_branch(piece.attempt))
     if piece.base:
         yield Item("base_ref", f"refs/epicwave/base/{piece.attempt}")
@@ -137,9 +137,8 @@ async def remove(world: World, ledger: Ledger, found: Garbage) -> list[str]:
             except Fault as fault:
                 left.append(f"{path}: {fault.detail}")
         still = set(await ports.worktrees.held())
-        left += [
-            f"{piece.attempt}: git or the disk did not let it go" for piece in found.pieces if piece.attempt in still
-        ]
+        stuck = [piece.attempt for piece in found.pieces if piece.attempt in still and piece.elsewhere is None]
+        left += [f"{attempt}: git or the disk did not let it go" for attempt in stuck]
     return left + await anyio.to_thread.run_sync(_unlink, (*found.logs, *found.backups))
 
 
@@ -189,8 +188,8 @@ def _kept(ledger: Ledger, seen: Inventory) -> Iterator[Kept]:
         if not is_over(ledger, piece.attempt):
             ends = f"`epicwave cancel {piece.attempt.epic} {piece.attempt.story}` ends it"
             yield Kept(str(piece.attempt), f"its story is {story.state}; {ends}")
-        elif not _may_go(piece):
-            yield Kept(attempt_branch(piece.attempt), f"checked out in {piece.elsewhere}; nothing of it is unsaved")
+        elif piece.elsewhere is not None:
+            yield Kept(attempt_branch(piece.attempt), f"checked out in {piece.elsewhere}")
 
 
 def _old_logs(world: World, ledger: Ledger, ages: Ages) -> Iterator[Path]:

@@ -66,3 +66,14 @@ def test_a_configuration_that_cannot_be_used_is_found_and_the_rest_is_looked_at_
     found = the(scene, "config")
     assert "max_paralel_stories is no key" in found["what"]
     assert set(levels(scene)) == set(Subject)
+
+
+def test_a_check_that_cannot_even_look_is_a_finding_and_the_others_look(scene: Scene) -> None:
+    (scene.repo / "lib").mkdir()
+    (scene.repo / "lib/a.py").touch()
+    scene.git("add", "-A")
+    scene.git("commit", "-q", "-m", "Lib")
+    tree = scene.git("rev-parse", "HEAD:lib")
+    (scene.repo / ".git/objects" / tree[:2] / tree[2:]).unlink()
+    assert the(scene, "long_paths")["what"].startswith("It could not be looked at: ")
+    assert set(levels(scene)) == set(Subject) - {"submodules", "lfs"}, "those are seen by the same look"

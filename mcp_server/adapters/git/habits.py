@@ -62,9 +62,9 @@ def asking(repository: Repository) -> Git:
 
 
 async def setting(repository: Repository, key: str, kind: str = "") -> str | None:
-    """A setting as git reads it in the user's checkout; None when there is none."""
+    """A setting as git reads it in the user's checkout; None when there is none, or none of that kind."""
     typed = [f"--type={kind}"] if kind else []
-    answer = await asking(repository).read("config", *typed, "--get", key, at=repository.top, ok=(0, 1))
+    answer = await asking(repository).read("config", *typed, "--get", key, at=repository.top, ok=(0, 1, 128))
     return answer.text if answer.code == 0 else None
 
 
