@@ -46,7 +46,7 @@ async def show_log(repo: Path, asked: Asked) -> None:
     world = await World.open(repo)
     mirror = Mirror(world.journal_path)
     epic = _epic_with(mirror.ledger(), asked)
-    printed = _Printed(world, asked, epic)
+    printed = Printed(world, asked, epic)
     story = story_of(mirror.ledger().epics[epic], asked.story)
     number = _attempt(story, asked)
     if not asked.follow:
@@ -56,7 +56,7 @@ async def show_log(repo: Path, asked: Asked) -> None:
     await _follow(printed, mirror, number)
 
 
-async def _follow(printed: _Printed, mirror: Mirror, number: int) -> None:
+async def _follow(printed: Printed, mirror: Mirror, number: int) -> None:
     """What there is, what comes, and the next attempt's. The story is looked at before its log: no line is missed."""
     asked, quiet_since_s = printed.asked, anyio.current_time()
     while True:
@@ -81,7 +81,7 @@ def _engine_lives(world: World) -> bool:
     return holder is not None and holder.alive
 
 
-class _Printed:
+class Printed:
     """Stores how far each log has been printed."""
 
     def __init__(self, world: World, asked: Asked, epic: EpicId) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mcp_server.cli.logs import Asked, Printed
+from mcp_server.server.world import World
 from tests.cli.shell import epicwave, refused
 from tests.journeys.programs import Process, finish, start, wait_until
 from tests.server.scene import PYTHON, Scene, Step, commit, epic_text, exit_with, python_check, story, write
@@ -143,3 +145,22 @@ def test_ctrl_c_ends_following_with_130(scene: Scene) -> None:
     assert "Traceback" not in said.err
     scene.open("open")
     assert finish(running).code == 0
+
+
+@pytest.mark.anyio
+async def test_half_a_line_is_kept_until_its_other_half_is_there(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An agent writes whenever it likes, and within a character too."""
+    printed = Printed(await World.open(scene.repo), Asked("S1"), "notes")
+    log = scene.repo / ".git/epicwave/logs/notes/S1/attempt-1.log"
+    log.parent.mkdir(parents=True)
+    whole = "first\ngrün\nlast".encode()
+    log.write_bytes(whole[:9])
+    assert await printed.show(1, last=False)
+    assert capsys.readouterr().out == "first\n"
+    log.write_bytes(whole)
+    assert await printed.show(1, last=False)
+    assert capsys.readouterr().out == "grün\n"
+    assert not await printed.show(1, last=True), "nothing new has come"
+    assert capsys.readouterr().out == "last\n"
