@@ -128,8 +128,8 @@ BUGS = [
     Seen(
         Bug(
             "recovery runs an attempt again that git has",
-            lifecycle._clear,  # pyright: ignore[reportPrivateUsage]
-            "not (current and story.state in LIVE | {StoryState.MERGING})",
+            lifecycle.is_over,
+            "story.state not in LIVE | {StoryState.MERGING}",
             "True",
         ),
         Promise.LOST,

@@ -130,8 +130,8 @@ BUGS = [
     Bug("recovery does not look what is left", lifecycle.recover, "await ports.worktrees.held()", "[]"),
     Bug(
         "recovery throws away instead of saving",
-        lifecycle._clear,  # pyright: ignore[reportPrivateUsage]
-        "current and story.state is StoryState.MERGED",
+        lifecycle.clear,
+        "attempt.number == story.attempt and story.state is StoryState.MERGED",
         "story.state is not StoryState.MERGING",
     ),
     Bug(
