@@ -81,6 +81,15 @@ def test_a_state_folder_that_others_may_read_is_found_and_mended(scene: Scene) -
     assert levels(scene)["state_folder"] == "ok"
 
 
+def test_a_state_folder_of_another_users_is_found_and_not_mended(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    (scene.repo / ".git/epicwave").mkdir(mode=0o700)
+    me = os.geteuid()
+    monkeypatch.setattr(doctor_state.os, "geteuid", lambda: me + 1)
+    said = document(epicwave(scene, "doctor", "--json", "--fix"))
+    assert "error" in [finding["level"] for finding in said["findings"] if finding["code"] == "state_folder"]
+    assert said["fixed"] == []
+
+
 def test_a_state_folder_that_is_a_link_is_found_and_not_mended(scene: Scene) -> None:
     (scene.outside / "elsewhere").mkdir(mode=0o755)
     (scene.repo / ".git/epicwave").symlink_to(scene.outside / "elsewhere")
