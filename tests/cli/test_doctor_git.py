@@ -132,8 +132,9 @@ def test_what_a_husky_wrapper_runs_is_read_too(scene: Scene) -> None:
 
 @pytest.mark.parametrize(("name", "level"), [("post-checkout", "note"), ("reference-transaction", "warning")])
 def test_a_hook_on_what_agents_do_all_the_time_is_found(scene: Scene, name: str, level: str) -> None:
-    hook(scene, name, "exit 0")
+    hook(scene, name, "npm ci")
     assert the(scene, "hook_refs")["level"] == level
+    assert levels(scene)["hook_needs"] == "ok", "it is no commit that would fail"
 
 
 def test_the_hook_of_git_lfs_is_sound(scene: Scene) -> None:
