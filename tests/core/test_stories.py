@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mcp_server.core.invariants import check, check_change
 from mcp_server.core.model import DOOMS, HOLDS_FILES, SATISFIES, Ledger, Process, Story, StoryState
-from mcp_server.core.stories import ROWS, Stories, altered, urgency
+from mcp_server.core.stories import ROWS, Stories, urgency
 from tests.core.build import Life, story
 from tests.core.in_state import IN_STATE
 
@@ -67,7 +67,7 @@ def test_after_any_changes_all_that_is_told_at_once_is_what_the_rows_tell(
     stories = Stories(rows.values())
     for nth, state, wait_s in puts:
         before, name = stories, f"s{nth % size}"
-        changed = altered(rows[name], state=state, not_before_s=wait_s)
+        changed = rows[name]._replace(state=state, not_before_s=wait_s)
         stories = before.put(changed)
         assert before[name] is rows[name], "the version before is what it was"
         assert list(stories.since(before)) == [(rows[name], changed)]
@@ -84,7 +84,7 @@ def test_to_put_what_is_there_changes_nothing() -> None:
 
 def test_a_story_with_another_spec_is_looked_at_anew() -> None:
     stories = Stories(rows_of(3))
-    free = altered(stories["s2"], spec=story("s2"), state=StoryState.QUEUED)
+    free = stories["s2"]._replace(spec=story("s2"), state=StoryState.QUEUED)
     after = stories.put(free)
     assert after.first(after.ready) is free
     assert list(after.since(stories)) == [(stories["s2"], free)]
@@ -96,16 +96,10 @@ def test_what_is_not_there_cannot_be_put() -> None:
         Stories(rows_of(1)).put(rows_of(2)[1])
 
 
-def test_altered_is_what_replace_makes() -> None:
-    one = rows_of(1)[0]
-    changes = {"state": StoryState.RUNNING, "process": Process(1, 2.0), "changed": 7, "spec": story("x")}
-    assert altered(one, **changes) == replace(one, **changes)
-
-
 def _broken(ledger: Ledger, name: str, **changes: object) -> Ledger:
     epic = ledger.epics["e"]
-    stories = epic.stories.put(altered(epic.stories[name], **changes))
-    return replace(ledger, epics={**ledger.epics, "e": replace(epic, stories=stories)})
+    stories = epic.stories.put(epic.stories[name]._replace(**changes))
+    return replace(ledger, epics={**ledger.epics, "e": epic._replace(stories=stories)})
 
 
 def _sentence(broken: Ledger, before: Ledger | None = None) -> bool:

@@ -38,12 +38,16 @@ class Bug:
 BUGS: dict[str, Bug] = {
     "slots off by one": Bug("settle._is_full", ">= slots_of(wave)", "> slots_of(wave)"),
     "dependencies ignored": Bug(
-        "stories._moved", "if queued & here and not shape.needs[place] & ~satisfied:", "if queued & here:"
+        "stories._moved",
+        "state is StoryState.QUEUED and not shape.needs[place] & ~_union(states, SATISFIES)",
+        "state is StoryState.QUEUED",
     ),
     "a merge frees nobody": Bug("stories._moved", "in shape.dependents[place]", "in ()"),
     "what was freed stays ready": Bug("stories._moved", "elif was is StoryState.QUEUED:", "elif False:"),
     "overlap ignored": Bug("settle.clash", "overlap(story.spec.files, other.spec.files)", "()"),
-    "files freed before the merge": Bug("settle.clash", "holding()", "in_state(*LIVE)"),
+    "files freed before the merge": Bug(
+        "settle.clash", "in begun:", "in ((e, s) for e, s in begun if s.state in LIVE):"
+    ),
     "stopping counted as free": Bug("settle.occupied", "else LIVE", "else LIVE - {StoryState.STOPPING}"),
     "merge queue takes no slot in sequence": Bug(
         "settle.occupied",
@@ -64,8 +68,8 @@ BUGS: dict[str, Bug] = {
         test_admission.test_the_longest_remaining_path_goes_first,
     ),
     "backoff ignored": Bug(
-        "settle._line",
-        "story.not_before_s <= ledger.as_of_s",
+        "settle.candidates",
+        "found[2].not_before_s <= ledger.as_of_s",
         "True",
         test_admission.test_a_story_that_backs_off_does_not_stand_in_anothers_way,
     ),
@@ -149,7 +153,7 @@ BUGS: dict[str, Bug] = {
         "False",
         test_admission.test_a_stopped_merge_of_an_interrupted_wave_holds_up_the_merges_of_the_next_until_it_is_gone,
     ),
-    "alarm forgets the queue": Bug("wanted.next_wake_s", "queued or", "False or"),
+    "alarm forgets the queue": Bug("settle.waits_s", "if s.state is StoryState.QUEUED", "if False"),
     "alarm rings in the past": Bug("wanted.next_wake_s", "ledger.as_of_s < wait_s", "0.0 < wait_s"),
 }
 """Of processes, and of what both strategies have in common. What no test is named for, the search catches."""
