@@ -58,17 +58,22 @@ def agrees(stories: Stories, rows: dict[str, Story]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     size=st.sampled_from([1, 2, 7, ROWS, ROWS + 3]),
-    puts=st.lists(st.tuples(st.integers(0, ROWS + 2), STATES, st.sampled_from([0.0, 5.0])), max_size=25),
+    puts=st.lists(
+        st.tuples(st.integers(0, ROWS + 2), STATES, st.sampled_from([0.0, 5.0, 7.0]), st.integers(0, 1)), max_size=25
+    ),
 )
 def test_after_any_changes_all_that_is_told_at_once_is_what_the_rows_tell(
-    size: int, puts: list[tuple[int, StoryState, float]]
+    size: int, puts: list[tuple[int, StoryState, float, int]]
 ) -> None:
     rows = {s.spec.id: s for s in rows_of(size)}
     stories = Stories(rows.values())
-    for nth, state, wait_s in puts:
+    for nth, state, wait_s, attempt in puts:
         before, name = stories, f"s{nth % size}"
-        changed = rows[name]._replace(state=state, not_before_s=wait_s)
+        changed = rows[name]._replace(state=state, not_before_s=wait_s, attempt=attempt)
         stories = before.put(changed)
+        was = rows[name]
+        stands = (was.state, was.not_before_s, was.attempt) == (state, wait_s, attempt)
+        assert stories.stand_as(before) == stands, "nothing that can matter to another story has changed"
         assert before[name] is rows[name], "the version before is what it was"
         assert list(stories.since(before)) == [(rows[name], changed)]
         rows[name] = changed

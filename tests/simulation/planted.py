@@ -12,8 +12,11 @@ from typing import cast
 
 from tests.core import (
     test_admission,
+    test_breakers,
+    test_budgets,
     test_decide,
     test_leases,
+    test_parking,
     test_questions,
     test_replanning,
     test_team_waves,
@@ -82,6 +85,22 @@ BUGS: dict[str, Bug] = {
     "blocked stories stay queued": Bug("settle._put_back", "else stories.doomed()", "else ()"),
     "draining keeps the queue": Bug("settle._put_back", "wave.state is WaveState.DRAINING", "False"),
     "a wave ends while something is alive": Bug("settle._end", "*UNDER_WAY", "StoryState.QUEUED"),
+    "a moment is slept through": Bug(
+        "settle._settled",
+        "(others_quiet_until_s, *coming)",
+        "(inf, *coming)",
+        test_breakers.test_one_probe_for_all_epics_together,
+    ),
+    "what a fact has moved is not settled": Bug("settle._stands", "epic.stories.stand_as(was.stories)", "True"),
+    "what is spent is not settled": Bug(
+        "settle._stands",
+        "(epic.wave, epic.paused, epic.used) == (was.wave, was.paused, was.used)",
+        "True",
+        test_budgets.test_an_epic_that_has_spent_its_budget_drains_and_stops_its_agents_but_merges_what_is_done,
+    ),
+    "a breaker that closes frees nobody": Bug(
+        "settle._stands", "after.breakers is before.breakers", "True", test_parking.test_a_resume_lifts_it
+    ),
     "retry beyond the budget": Bug("outcomes._ended", "story.attempt < budget", "story.attempt <= budget"),
     "cancelled story queued again": Bug(
         "outcomes.stopped_state", "else StoryState.CANCELLED", "else StoryState.QUEUED"
