@@ -149,8 +149,8 @@ BUGS = [
     Bug(
         "files are free before the merge",
         settle.clash,
-        "holding()",
-        "in_state(*LIVE)",
+        "in begun:",
+        "in ((e, s) for e, s in begun if s.state in LIVE):",
         test_admission.test_a_file_is_free_only_when_its_holder_is_merged,
     ),
     Bug(

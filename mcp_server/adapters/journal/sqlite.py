@@ -76,7 +76,7 @@ class SqliteJournal:
                     records = list(unbroken(self._path, _records(db, after), after, before))
                     if after == 0:
                         _look_over(db, self._path)
-                    return [decode(r.seq, r.kind.decode(), r.version, r.body) for r in records]
+                    return [decode(r[0], r[2].decode(), *r[3:5]) for r in records]
                 case _:
                     raise _newer(self._path, written)
         except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -153,8 +153,7 @@ def _rows(db: sqlite3.Connection, after: int) -> list[Any]:
 
 
 def _records(db: sqlite3.Connection, after: int) -> list[Record]:
-    found = db.execute(f"SELECT {_COLUMNS}, sum FROM event WHERE seq > ? ORDER BY seq", (after,))  # noqa: S608 - ours
-    return [Record._make(row) for row in found]
+    return db.execute(f"SELECT {_COLUMNS}, sum FROM event WHERE seq > ? ORDER BY seq", (after,)).fetchall()  # noqa: S608 - ours
 
 
 def _look_over(db: sqlite3.Connection, path: Path) -> None:
