@@ -48,7 +48,7 @@ POLICY_BUGS: dict[str, Bug] = {
     ),
     "fault of git blamed on the agent": Bug(
         "breakers.judged",
-        "case AttemptFailed() if fact.cause is Cause.FAULT:",
+        "case AttemptFailed() if fact.cause in REPOSITORYS:",
         "case AttemptFailed() if False:",
         test_breakers.test_a_fault_of_git_opens_the_breaker_of_the_repository,
     ),
