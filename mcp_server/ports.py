@@ -320,7 +320,7 @@ class Runner(Protocol):
     async def run_setup(
         self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float, ports: range = NO_PORTS
     ) -> CheckRun:
-        """Run one command that sets a worktree up, as a check, but with its own log, and told of the user's checkout."""
+        """Run one command that sets a worktree up, as a check, but with a log of its own and told of the checkout."""
         ...
 
     async def end_leftover(self, process: Process) -> None:

@@ -75,13 +75,17 @@ def _patterns(value: object) -> object:
 
 _Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 _Seconds = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, le=MAX_SECONDS, description=_TIME)]
-_Amount = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, description="US dollars, more than 0, or null")]
-_Tokens = Annotated[int, BeforeValidator(_no_bool), Field(gt=0, description="tokens, more than 0, or null")]
+_More = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
+_Amount = Annotated[
+    Annotated[float, BeforeValidator(_no_bool), Field(gt=0)] | None,
+    Field(description="US dollars, more than 0, or null"),
+]
+_Tokens = Annotated[_More | None, Field(description="tokens, more than 0, or null")]
+_Megabytes = Annotated[_More | None, Field(description="megabytes, more than 0, or null")]
 _Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=1024, le=65_535, description="a port from 1024 to 65535")]
 _Ports = Annotated[
     int, BeforeValidator(_no_bool), Field(ge=0, le=1000, description="a whole number from 0 (none) to 1000")
 ]
-_Megabytes = Annotated[int, BeforeValidator(_no_bool), Field(gt=0, description="megabytes, more than 0, or null")]
 _Free = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, description="megabytes, 0 or more")]
 _Command = Annotated[tuple[str, ...], BeforeValidator(_command)]
 
@@ -117,11 +121,11 @@ class EpicSettings(BaseSettings):
         Field(ge=0, le=100, description="a whole number from 0 (no breaker) to 100"),
     ] = 3
     breaker_cooldown_s: _Seconds = 30.0
-    epic_timeout_s: _Seconds | None = None
-    budget_usd: _Amount | None = None
-    budget_tokens: _Tokens | None = None
-    story_budget_usd: _Amount | None = None
-    story_budget_tokens: _Tokens | None = None
+    epic_timeout_s: Annotated[_Seconds | None, Field(description=f"{_TIME}, or null")] = None
+    budget_usd: _Amount = None
+    budget_tokens: _Tokens = None
+    story_budget_usd: _Amount = None
+    story_budget_tokens: _Tokens = None
     adaptive_slots: Annotated[bool, Field(description="true | false")] = False
     checks: Annotated[
         tuple[_Command, ...], Field(description="a list of commands, each a string or a list of words")
@@ -132,7 +136,7 @@ class EpicSettings(BaseSettings):
     setup_timeout_s: _Seconds = 600.0
     port_base: _Port = 20_000
     port_block: _Ports = 10
-    worktree_quota_mb: _Megabytes | None = None
+    worktree_quota_mb: _Megabytes = None
     min_free_mb: _Free = 500
     worktrees_dir: Annotated[Path | None, Field(description="a folder, or null")] = None
 

@@ -164,6 +164,8 @@ def test_an_agent_has_its_own_signs_besides_those_of_its_program(tmp_path: Path)
         ("port_base: 80", "epic.port_base is 80; allowed: a port from 1024 to 65535"),
         ("port_block: -1", "epic.port_block is -1; allowed: a whole number from 0 (none) to 1000"),
         ("worktree_quota_mb: 0", "epic.worktree_quota_mb is 0; allowed: megabytes, more than 0, or null"),
+        ("budget_usd: 0", "epic.budget_usd is 0; allowed: US dollars, more than 0, or null"),
+        ("epic_timeout_s: 0", "epic.epic_timeout_s is 0; allowed: seconds, more than 0"),
         ("min_free_mb: yes", "epic.min_free_mb is True: it is a number, not yes or no"),
         ("checks: [[]]", "epic.checks entry 1 is []: a command is a string or a list of words"),
     ],
