@@ -8,7 +8,6 @@ from pathlib import Path
 
 import anyio
 
-from mcp_server.core.decide import accept
 from mcp_server.core.events import AttemptFailed
 from mcp_server.core.limits import Environment
 from mcp_server.core.model import AttemptId, Cause, Ledger, Sha, Story, StoryState
@@ -96,7 +95,7 @@ async def _give_up(engine: Engine, attempt: AttemptId, room: _Room) -> None:
 async def _tell(engine: Engine, attempt: AttemptId, fault: Fault) -> None:
     saved = await saved_work(engine.ports, attempt)
     failed = AttemptFailed(attempt, Cause.SETUP, fault.detail, fault.tail, saved, engine.now_s())
-    if accept(engine.ledger, failed) is not None and _is_offered(engine.ledger, attempt):
+    if _is_offered(engine.ledger, attempt):  # else it was told to stop meanwhile, and its stop is told
         engine.submit(failed)
 
 

@@ -142,10 +142,24 @@ async def test_a_story_that_is_cancelled_while_it_is_set_up_leaves_nothing() -> 
         await not_claimed(agent)
         world.cancel("a")
         await world.rest()
-        await world.settle()
-        assert (str(world.of("a").state), world.runner.setups) == ("cancelled", [])
+        assert str(world.of("a").state) == "cancelled"
         assert folder(FIRST) not in world.git.desks
-        assert anyio.current_time() < 1000
+        assert not await world.engine.wait_for(lambda _: False, 2000)
+        assert world.runner.setups == [], "it was ended, not waited for"
+
+
+async def test_a_set_up_that_fails_while_its_story_is_cancelled_is_told_as_the_stop() -> None:
+    async with a_world() as world:
+        fails(world)
+        start(world, story("a"))
+        world.git.delay_s["rescue"] = 5.0
+        async with anyio.create_task_group() as group:
+            group.start_soon(not_claimed, SubAgent(world, "one", isolated=False))
+            await world.engine.wait_for(lambda _: False, 3.0)
+            world.cancel("a")
+        await world.rest()
+        assert str(world.of("a").state) == "cancelled"
+        assert world.of("a").failure is None
 
 
 async def test_what_a_set_up_still_writes_while_its_worktree_goes_is_cleared_too() -> None:
