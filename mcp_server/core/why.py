@@ -74,7 +74,7 @@ def alerts(ledger: Ledger, epic: Epic) -> list[str]:
 
 def _why_offered(ledger: Ledger, epic: Epic) -> str:
     if not is_team(epic):
-        return "Its worktree is being made and its agent started."
+        return "Its worktree is being made and set up, and its agent started."
     hold = team_hold(ledger)
     if epic.paused or hold is not None:
         return in_words(hold, ledger.as_of_s) if hold is not None and not epic.paused else _paused(epic)
