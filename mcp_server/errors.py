@@ -34,6 +34,9 @@ class Code(StrEnum):
     UNKNOWN_AGENT = "unknown_agent"
     STRATEGY_UNAVAILABLE = "strategy_unavailable"
     ENGINE_ELSEWHERE = "engine_elsewhere"
+    ENGINE_RESTARTED = "engine_restarted"
+    ENGINE_SILENT = "engine_silent"
+    UNSAFE_STATE = "unsafe_state"
     JOURNAL_UNREADABLE = "journal_unreadable"
     JOURNAL_NEWER = "journal_newer"
 

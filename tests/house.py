@@ -106,6 +106,7 @@ def small_functions(tree: Tree) -> list[str]:
 _LAYERS = {
     "__init__": 0,
     "errors": 0,
+    "front": 0,
     "core": 1,
     "ports": 2,
     "adapters": 3,

@@ -120,11 +120,27 @@ def init(
 
 @app.command()
 def serve(repo: Repo = Path()) -> None:
-    """Serve MCP on standard input and output, for an editor."""
-    from mcp_server.server.app import build  # noqa: PLC0415
+    """Serve MCP on standard input and output, for an editor; the work goes on in an engine process of its own.
+
+    Where there is none, because there is no repository (yet) or on Windows, this process does it all and ends it all.
+    """
+    from mcp_server.server.app import build  # noqa: PLC0415 - `cli/entry.py` has gone the short way if there is one
     from mcp_server.server.stdio import serve as serve_stdio  # noqa: PLC0415
 
     anyio.run(serve_stdio, build(repo.absolute()))
+
+
+@app.command()
+def engine(
+    repo: Repo = Path(),
+    idle_s: Annotated[
+        float, typer.Option(min=1, envvar="EPICWAVE_IDLE_S", help="End after so long with nobody and nothing alive.")
+    ] = 900.0,
+) -> None:
+    """Be the repository's engine process: `serve` and the other commands start it by themselves when there is none."""
+    from mcp_server.cli.engine import run_engine  # noqa: PLC0415
+
+    raise typer.Exit(anyio.run(run_engine, repo.absolute(), idle_s))
 
 
 def main() -> None:

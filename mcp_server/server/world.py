@@ -32,8 +32,6 @@ TAIL_BYTES = 16_000
 class World:
     """What a host needs to know of the machine and the repository."""
 
-    start: Path
-    """The folder that was named; relative paths in requests are read from here."""
     repository: Repository
     clock: SystemClock = field(default_factory=SystemClock)
     agents: dict[str, Profile] = field(default_factory=dict[str, Profile])
@@ -42,7 +40,7 @@ class World:
     @classmethod
     async def open(cls, start: Path) -> Self:
         """Find the repository. Changes nothing. Raises `Refused` for a folder that cannot be worked in."""
-        return cls(start, await Repository.open(start))
+        return cls(await Repository.open(start))
 
     @property
     def state_dir(self) -> Path:
