@@ -28,7 +28,7 @@ from mcp_server.core.model import (
     Strategy,
     is_team,
 )
-from mcp_server.core.policy import FAULTS, cooldown_s, jitter, park_s
+from mcp_server.core.policy import FAULTS, REPOSITORYS, cooldown_s, jitter, park_s
 
 CLOSED = Breaker()
 
@@ -147,8 +147,8 @@ def judged(ledger: Ledger, fact: Fact) -> Mapping[str, Breaker]:
             return _with(ledger, REPOSITORY, lambda b: _faulted(ledger, b, policy, fact, fresh=True))
         case MergeRefused():
             return _with(ledger, REPOSITORY, _closed)
-        case AttemptFailed() if fact.cause is Cause.FAULT:
-            return _with(ledger, REPOSITORY, lambda b: _faulted(ledger, b, policy, fact))
+        case AttemptFailed() if fact.cause in REPOSITORYS:  # a sub-agent's probe begins with its lease
+            return _with(ledger, REPOSITORY, lambda b: _faulted(ledger, b, policy, fact, fresh=is_team(epic)))
         case AttemptFailed() if fact.cause is Cause.RATE_LIMIT:
             return _with(ledger, name, lambda b: _parked(ledger, b, policy, fact))
         case AttemptFailed() if fact.cause in FAULTS:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from mcp_server.core.limits import Budget, Environment
+
 if TYPE_CHECKING:
     from mcp_server.core.stories import Stories
 
@@ -113,6 +115,8 @@ class Cause(StrEnum):
     SPAWN = "spawn"  # its agent could not be started
     CRASH = "crash"  # its agent was ended by a signal that we did not send
     FAULT = "fault"  # git or the disk
+    SETUP = "setup"  # its worktree could not be set up: a command of the configuration failed
+    QUOTA = "quota"  # its worktree grew beyond what the configuration allows
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,7 @@ class Usage:
 
 
 NOTHING_USED = Usage()
+NO_PORTS = range(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +230,8 @@ class Story(NamedTuple):
     failure: Failure | None = None
     agent: str = ""
     """Profile that the current attempt was admitted for."""
+    ports: range = NO_PORTS
+    """Of the current attempt alone, by convention, until it is merged or over."""
     faults: int = 0
     """Faults that cost it no attempt, since a wave last released it."""
     used: Usage = NOTHING_USED
@@ -262,16 +269,6 @@ class Strategy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
-    """Limits of money and tokens; None for no limit. Tokens are counted as in `Usage`."""
-
-    story_usd: float | None = None
-    story_tokens: int | None = None
-    epic_usd: float | None = None
-    epic_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
     """The settings a wave runs under, written into its first event so that replay needs no configuration."""
 
@@ -304,6 +301,7 @@ class Policy:
     epic_timeout_s: float | None = None
     """How long a wave may take in all; what is alive then is stopped."""
     budget: Budget = field(default_factory=Budget)
+    environment: Environment = field(default_factory=Environment)
     adaptive_slots: bool = False
     """Faults and rate limits lower the wave's slots, calm raises them again."""
     seed: int = 0

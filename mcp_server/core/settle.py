@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import inf
 
+from mcp_server.core.blocks import free_block
 from mcp_server.core.breakers import Hold, choose, looked_after, with_probe
 from mcp_server.core.breakers import waits_s as breaker_waits_s
 from mcp_server.core.change import halt, having, put
@@ -232,12 +233,15 @@ def _admit(ledger: Ledger) -> Ledger:
 
 
 def _admitted(ledger: Ledger, epic_id: EpicId, story: Story, profile: str) -> Ledger:
+    before = ledger.epics[epic_id]
+    assert before.wave is not None, "only a wave admits"  # noqa: S101 - for the type checker
     epic = put(
-        ledger.epics[epic_id],
+        before,
         closed(story),
         state=StoryState.OFFERED,
         attempt=story.attempt + 1,
         agent=profile,
+        ports=free_block(ledger, before.wave.policy.environment),
         base=None,
         head=None,
         proven=None,

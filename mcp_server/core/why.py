@@ -8,6 +8,7 @@ from mcp_server.core.breakers import Hold, Holding, choose, team_hold
 from mcp_server.core.model import (
     REPOSITORY,
     SATISFIES,
+    Cause,
     Epic,
     Failure,
     Ledger,
@@ -73,7 +74,7 @@ def alerts(ledger: Ledger, epic: Epic) -> list[str]:
 
 def _why_offered(ledger: Ledger, epic: Epic) -> str:
     if not is_team(epic):
-        return "Its worktree is being made and its agent started."
+        return "Its worktree is being made and set up, and its agent started."
     hold = team_hold(ledger)
     if epic.paused or hold is not None:
         return in_words(hold, ledger.as_of_s) if hold is not None and not epic.paused else _paused(epic)
@@ -86,7 +87,10 @@ def _paused(epic: Epic) -> str:
 
 def in_words(hold: Hold, now_s: float) -> str:
     """What holds stories back, until when, and the next move."""
-    who = "Git or the disk fails" if hold.breaker == REPOSITORY else f"The agent {hold.breaker!r} fails"
+    who = f"The agent {hold.breaker!r} fails"
+    if hold.breaker == REPOSITORY:
+        setup = hold.because.startswith((f"{Cause.SETUP}:", f"{Cause.FAULT}: {Cause.SETUP}:"))
+        who = "The set-up of worktrees fails" if setup else "Git or the disk fails"
     match hold.how:
         case Holding.PARKED:
             what = f"The agent {hold.breaker!r} has come to a rate limit and is parked"

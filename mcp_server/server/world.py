@@ -83,8 +83,13 @@ class World:
         )
 
     def _runner(self) -> ProcessRunner:
+        repository = self.repository
         return ProcessRunner(
-            self.state_dir / "logs", self.repository.common_dir, self.agents, identity=self.repository.agent_env
+            self.state_dir / "logs",
+            repository.common_dir,
+            self.agents,
+            top=repository.top,
+            identity=repository.agent_env,
         )
 
     def check_agents(self, names: Iterable[str]) -> None:

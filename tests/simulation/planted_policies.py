@@ -7,6 +7,7 @@ from functools import partial
 from mcp_server.core.model import Cause
 from tests.core import (
     test_adaptive_slots,
+    test_blocks,
     test_breakers,
     test_budgets,
     test_parking,
@@ -48,9 +49,33 @@ POLICY_BUGS: dict[str, Bug] = {
     ),
     "fault of git blamed on the agent": Bug(
         "breakers.judged",
-        "case AttemptFailed() if fact.cause is Cause.FAULT:",
+        "case AttemptFailed() if fact.cause in REPOSITORYS:",
         "case AttemptFailed() if False:",
-        test_breakers.test_a_fault_of_git_opens_the_breaker_of_the_repository,
+        partial(test_breakers.test_a_fault_of_git_or_of_a_set_up_opens_the_breaker_of_the_repository, Cause.FAULT),
+    ),
+    "set-up that fails blamed on the agent": Bug(
+        "breakers.judged",
+        "fact.cause in REPOSITORYS:",
+        "fact.cause is Cause.FAULT:",
+        partial(test_breakers.test_a_fault_of_git_or_of_a_set_up_opens_the_breaker_of_the_repository, Cause.SETUP),
+    ),
+    "half open for sub-agents whose set-up fails": Bug(
+        "breakers.judged",
+        "fresh=is_team(epic)",
+        "fresh=False",
+        test_breakers.test_a_set_up_that_fails_for_a_sub_agent_opens_it_again_though_only_a_lease_is_a_probe,
+    ),
+    "two attempts have the same ports": Bug(
+        "blocks.free_block",
+        "if stop > first:",
+        "if False:",
+        test_blocks.test_an_attempt_gets_the_lowest_free_block_when_it_is_admitted,
+    ),
+    "a block reaches into the next one": Bug(
+        "blocks.free_block",
+        "if first + size <= start:",
+        "if first < start:",
+        test_blocks.test_epics_with_other_blocks_never_share_a_port_either,
     ),
     "rate limit counted as a good end": Bug(
         "breakers.judged",
@@ -134,7 +159,7 @@ POLICY_BUGS: dict[str, Bug] = {
         "breakers.choose",
         "if hold is not None:\n        return hold",
         "if False:\n        return hold",
-        test_breakers.test_a_fault_of_git_opens_the_breaker_of_the_repository,
+        partial(test_breakers.test_a_fault_of_git_or_of_a_set_up_opens_the_breaker_of_the_repository, Cause.FAULT),
     ),
     "who had the fault is the probe": Bug(
         "settle._admit",
