@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -120,6 +120,15 @@ def probe_ends_s(ledger: Ledger, breaker: Breaker) -> float | None:
     if story.state is StoryState.RUNNING and (story.lease is None or story.lease.ended is None):
         return story.since_s + epic.wave.policy.probe_s
     return float("inf") if story.state in (StoryState.OFFERED, StoryState.RUNNING) else None
+
+
+def waits_s(ledger: Ledger) -> Iterator[float]:
+    """When a breaker lets something start again, or its probe has worked for long enough; past moments too."""
+    for breaker in ledger.breakers.values():
+        yield breaker.parked_until_s
+        if breaker.opened:
+            yield breaker.until_s
+            yield probe_ends_s(ledger, breaker) or 0.0
 
 
 def judged(ledger: Ledger, fact: Fact) -> Mapping[str, Breaker]:

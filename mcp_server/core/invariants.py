@@ -24,7 +24,7 @@ from mcp_server.core.model import (
     is_alive,
     is_team,
 )
-from mcp_server.core.settle import dependencies_merged
+from mcp_server.core.settle import dependencies_merged, settle
 from mcp_server.core.spending import epic_share
 from mcp_server.core.wanted import Integrate, next_wake_s, wanted
 
@@ -76,6 +76,13 @@ def check_step(before: Ledger, after: Ledger) -> None:
     for name, epic in after.epics.items():
         if epic is not before.epics.get(name):
             _check_steps(after, before.epics.get(name), epic)
+
+
+def check_settled(ledger: Ledger) -> None:
+    """What a fold that looks only at what a fact has touched must not miss."""
+    settled = settle(ledger)
+    assert settled == ledger, "all that can follow from the last fact has followed"
+    assert ledger.quiet_until_s <= settled.quiet_until_s, "no moment is slept through"
 
 
 def _check_steps(ledger: Ledger, before: Epic | None, epic: Epic) -> None:

@@ -204,8 +204,7 @@ class Lease:
     """The commit that it handed in last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
+class Story(NamedTuple):
     """What has become of one story."""
 
     spec: StorySpec
@@ -358,8 +357,7 @@ REPOSITORY = "*"
 """Name of the breaker of git and the disk; the others have the names of agent profiles."""
 
 
-@dataclass(frozen=True, slots=True)
-class Epic:
+class Epic(NamedTuple):
     """One epic's whole state."""
 
     spec: EpicSpec
@@ -386,6 +384,8 @@ class Ledger:
     as_of_s: float = 0.0
     seq: int = 0
     """Number of facts folded in; the cursor of `since`."""
+    quiet_until_s: float = field(default=0.0, compare=False)
+    """Until then time alone changes nothing: it follows from the rest, and `settle` keeps it."""
 
 
 def is_team(epic: Epic) -> bool:

@@ -19,7 +19,7 @@ from mcp_server.core.model import (
     is_alive,
     is_team,
 )
-from mcp_server.core.settle import candidates, clash, dependencies_merged, occupied, slots_of
+from mcp_server.core.settle import candidates, clash, dependencies_merged, holders, occupied, slots_of
 from mcp_server.core.spending import warnings
 from mcp_server.core.views import holds, question, roots_of_block
 from mcp_server.core.wanted import merge_head
@@ -172,7 +172,7 @@ def _why_queued(ledger: Ledger, epic: Epic, story: Story) -> str:
     hold = choose(ledger, wave.policy, story) if not is_team(epic) else None
     if isinstance(hold, Hold):
         return in_words(hold, ledger.as_of_s) + again
-    found = clash(ledger, wave, story)
+    found = clash(holders(ledger), wave, story)
     if found is not None:
         other_epic, other, shared = found
         name = other.spec.id if other_epic.spec.id == epic.spec.id else f"{other_epic.spec.id}/{other.spec.id}"
@@ -181,7 +181,7 @@ def _why_queued(ledger: Ledger, epic: Epic, story: Story) -> str:
 
 
 def _why_no_slot(ledger: Ledger, wave: Wave, story: Story) -> str:
-    busy = ", ".join(s.spec.id for _, s in occupied(ledger, wave))
+    busy = ", ".join(s.spec.id for _, s in occupied(holders(ledger), wave))
     ahead = [s.spec.id for _, _, s in candidates(ledger)]
     place = ahead.index(story.spec.id) + 1 if story.spec.id in ahead else 1
     count = slots_of(wave)

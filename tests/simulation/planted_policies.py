@@ -210,10 +210,10 @@ POLICY_BUGS: dict[str, Bug] = {
         "until_s",
         test_parking.test_a_second_limit_never_ends_the_parking_earlier,
     ),
-    "parked profile is not waited for": Bug("wanted._breaker_waits", "yield breaker.parked_until_s", "pass"),
-    "cool-down is not waited for": Bug("wanted._breaker_waits", "yield breaker.until_s", "pass"),
+    "parked profile is not waited for": Bug("breakers.waits_s", "yield breaker.parked_until_s", "pass"),
+    "cool-down is not waited for": Bug("breakers.waits_s", "yield breaker.until_s", "pass"),
     "probe's time is not waited for": Bug(
-        "wanted._breaker_waits",
+        "breakers.waits_s",
         "yield probe_ends_s(ledger, breaker) or 0.0",
         "pass",
         test_breakers.test_a_probe_that_has_worked_for_a_while_closes_it,
@@ -316,8 +316,8 @@ POLICY_BUGS: dict[str, Bug] = {
         test_time_limits.test_when_the_time_is_over_agents_are_stopped_and_done_work_is_merged,
     ),
     "time of a wave is not waited for": Bug(
-        "wanted._wave_waits",
-        "yield deadline_s(epic.wave) or 0.0",
+        "settle.waits_s",
+        "yield deadline_s(wave) or 0.0",
         "pass",
         test_time_limits.test_when_the_time_is_over_agents_are_stopped_and_done_work_is_merged,
     ),
@@ -329,8 +329,8 @@ POLICY_BUGS: dict[str, Bug] = {
     ),
     "good ends do not count": Bug(
         "outcomes._went_on",
-        "_tallied(replace(epic, merges=epic.merges + 1), event.at_s, bad=False)",
-        "replace(epic, merges=epic.merges + 1)",
+        "_tallied(epic._replace(merges=epic.merges + 1), event.at_s, bad=False)",
+        "epic._replace(merges=epic.merges + 1)",
         test_adaptive_slots.test_good_ends_count_too,
     ),
     "calm gives nothing back": Bug(
@@ -340,7 +340,7 @@ POLICY_BUGS: dict[str, Bug] = {
         test_adaptive_slots.test_calm_gives_them_back_one_by_one_and_never_more_than_there_were,
     ),
     # --- what a lead says
-    "paused epic starts": Bug("settle._line", " and not epic.paused", ""),
+    "paused epic starts": Bug("settle._next", "epic.paused or ", ""),
     "paused offers claimed": Bug(
         "leases.claimable",
         "epic.paused or ",
