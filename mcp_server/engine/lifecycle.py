@@ -43,7 +43,10 @@ async def running(ports: Ports, check_each: Check = check_step) -> AsyncGenerato
     try:
         async with group:
             engine.start()
-            yield engine
+            try:
+                yield engine
+            finally:
+                engine.leave()
             group.cancel_scope.cancel()
     finally:
         engine.end()
