@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 START_S = 60.0
 """An engine process that is not there after so long will not come: imports take 1 s, on a very busy machine 10."""
-LEAVE_S = 1.0
-"""One that ends may do so before its answer is out."""
+LEAVE_S = 5.0
+"""From the end of its connections to the end of its listener, on a very busy machine."""
 LOOK_S = 0.02
 """Nobody tells us when a process is there or gone."""
 CHUNK = 65_536
@@ -125,7 +125,7 @@ def ask_to_leave(wire: socket.socket, door: Door, start: str) -> str:
                 return str(answer["result"]["content"][0]["text"])
     except (OSError, ValueError, LookupError, TypeError):
         pass  # it ended meanwhile, or knows no such question
-    if wait_until_gone(door, time.monotonic() + LEAVE_S):
+    if wait_until_gone(door, time.monotonic() + LEAVE_S):  # one that leaves may hang up before it has said so
         return ""
     return f"The engine process {door.pid} (epicwave {door.version}) stays: it does not answer."
 
