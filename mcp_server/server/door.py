@@ -26,9 +26,6 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from filelock import FileLock, Timeout
 from mcp.server.lowlevel import Server
 from mcp.server.runner import serve_dual_era_loop
-from mcp.shared._context_streams import create_context_streams
-from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
 from pydantic import BaseModel, ValidationError
 
 from mcp_server import __version__
@@ -38,6 +35,7 @@ from mcp_server.front import start as front
 from mcp_server.front.place import DOOR_FILE, OTHERS, SOCKET_FILE, Door, Refusal, must_be_private
 from mcp_server.server.app import build
 from mcp_server.server.following import Following
+from mcp_server.server.framing import framed
 from mcp_server.server.host import Host
 from mcp_server.server.session import Hosting, Session
 from mcp_server.server.world import World
@@ -45,8 +43,6 @@ from mcp_server.server.world import World
 GUARD_FILE = "door.guard"
 HELLO_BYTES, HELLO_S = 65_536, 5.0
 """A stranger's first line is read up to here, and waited for so long."""
-MESSAGE_BYTES = 256 * 2**20
-"""A line longer than this ends its connection."""
 TAKE_S = 5.0
 """How long a foreground process tries to get the guard from an engine process that comes or goes."""
 PATH_BYTES = 100
@@ -271,36 +267,6 @@ async def _serve(
     server: Server[Session], session: Session, stream: anyio.abc.SocketStream, wire: BufferedByteReceiveStream
 ) -> None:
     """One session, until the client has closed its end or the connection breaks."""
-    to_server, from_client = create_context_streams[SessionMessage | Exception](0)
-    to_client, from_server = create_context_streams[SessionMessage](0)
-
-    async def read() -> None:
-        async with to_server:
-            while (line := await _line(wire)) is not None:
-                try:
-                    message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-                except ValidationError as error:
-                    await to_server.send(error)
-                else:
-                    await to_server.send(message)
-
-    async def write() -> None:
-        async with from_server:
-            async for sent in from_server:
-                text = sent.message.model_dump_json(by_alias=True, exclude_unset=True)
-                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    await stream.send(text.encode() + b"\n")
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(read)
-        group.start_soon(write)
+    async with framed(stream, wire) as (from_client, to_client):
         options = server.create_initialization_options()
         await serve_dual_era_loop(server, from_client, to_client, lifespan_state=session, init_options=options)
-        group.cancel_scope.cancel()
-
-
-async def _line(wire: BufferedByteReceiveStream) -> bytes | None:
-    try:
-        return await wire.receive_until(b"\n", MESSAGE_BYTES)
-    except (anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound, anyio.BrokenResourceError):
-        return None
