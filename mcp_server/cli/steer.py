@@ -82,8 +82,9 @@ def _say(console: Console, asked: Steering, reply: dict[str, Any], ledger: Ledge
     console.print(f"{wave or who} {_DID[asked.action]}.{state}")
     if asked.action == "pause" and reply.get("in_flight"):
         console.print(f"In flight, to be finished and merged: {', '.join(reply['in_flight'])}.")
-    for alert in reply.get("alerts", []) if asked.action != "pause" else []:
-        console.print(alert)
+    if asked.action != "pause":
+        for alert in reply.get("alerts", []):
+            console.print(alert)
     if asked.action == "pause":
         console.print(f"Let it go on with: epicwave resume {asked.epic}")
     elif reply["state"] == "active":

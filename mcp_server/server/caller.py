@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,8 @@ from mcp_server.server.framing import framed
 from mcp_server.server.groups import plainly
 
 NAME = "epicwave cli"
+TRIES = 3
+"""An engine process that comes to its end by itself may do so in the moment when it is met."""
 
 
 class Gone(Exception):  # noqa: N818 - it is a fact, and the one who called decides what it means
@@ -100,14 +101,22 @@ async def calling(state: Path, folder: Path, note: Callable[[str], None] = lambd
         async with plainly(), Client(build(folder)) as client:
             yield Caller(client)
         return
-    try:
-        wire, said = await anyio.to_thread.run_sync(start.connect, str(state), str(folder))
-    except place.Refusal as refused:
-        raise _in_our_words(refused) from refused
-    if said:
-        note(said)
-    async with _connected(wire) as caller:
-        yield caller
+    async with AsyncExitStack() as stack:
+        yield await _met_for_sure(stack, state, folder, note)
+
+
+async def _met_for_sure(stack: AsyncExitStack, state: Path, folder: Path, note: Callable[[str], None]) -> Caller:
+    for _ in range(TRIES):
+        try:
+            wire, said = await anyio.to_thread.run_sync(start.connect, str(state), str(folder))
+        except place.Refusal as refused:
+            raise _in_our_words(refused) from refused
+        if said:
+            note(said)
+        with suppress(Gone):
+            return await stack.enter_async_context(_connected(wire))
+    why = f"The engine processes of this repository ended as soon as they were there, {TRIES} times."
+    raise Refused(Code.ENGINE_SILENT, why, f"Look into {state / 'engine.log'}, then call again.")
 
 
 @asynccontextmanager
@@ -140,17 +149,22 @@ def _met(state: str, folder: str) -> socket.socket | None:
 
 @asynccontextmanager
 async def _connected(wire: socket.socket) -> AsyncGenerator[Caller]:
-    async with plainly(), await _stream(wire) as stream:
-        session = framed(stream, BufferedByteReceiveStream(stream))
-        async with Client(session, client_info=Implementation(name=NAME, version=__version__)) as client:
-            yield Caller(client)
+    try:
+        async with plainly(), await _stream(wire) as stream:
+            session = framed(stream, BufferedByteReceiveStream(stream))
+            async with Client(session, client_info=Implementation(name=NAME, version=__version__)) as client:
+                yield Caller(client)
+    except MCPError as error:  # it ended before it had so much as greeted
+        raise Gone(str(error)) from error
 
 
 async def _stream(wire: socket.socket) -> anyio.abc.SocketStream:
-    wire.setblocking(False)
-    if os.name == "posix" and wire.family == socket.AF_UNIX:
-        return await anyio.abc.UNIXSocketStream.from_socket(wire)
-    return await anyio.abc.SocketStream.from_socket(wire)
+    """The socket for this loop. Anyio's own stream for Unix sockets trips over a cancel that meets an arrival."""
+    try:
+        return await anyio.abc.SocketStream.from_socket(wire)
+    except (ValueError, OSError) as error:  # the other end has gone already
+        wire.close()
+        raise Gone(str(error)) from error
 
 
 def _in_our_words(refused: place.Refusal) -> Refused:
