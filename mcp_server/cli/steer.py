@@ -13,9 +13,10 @@ from rich.console import Console
 
 from mcp_server.cli.exits import DONE, INTERRUPTED
 from mcp_server.cli.terminal import open_console
-from mcp_server.core.model import Epic, Ledger, StoryState, is_alive
+from mcp_server.core.model import LIVE, SETTLED, Epic, Ledger, StoryState, is_alive
 from mcp_server.core.steer import epic_of, story_of
-from mcp_server.server.caller import Caller, calling
+from mcp_server.errors import Code, Refused
+from mcp_server.server.caller import Caller, Gone, calling
 from mcp_server.server.groups import plainly
 from mcp_server.server.mirror import Mirror
 from mcp_server.server.onlooker import Onlooker
@@ -110,11 +111,14 @@ async def cancel(repo: Path, epic_id: str, story: str | None, *, as_json: bool =
     async with plainly(), ended_by_signal(), _asking(repo, epic_id, story) as (world, caller):
         eye = Onlooker(world, repo)
         before = eye.ledger().epics[epic_id]
-        await caller.ask("cancel_epic", epic=epic_id, story=story, reason=REASON)
+        try:
+            await _stopped(caller, eye, epic_id, story)
+        except (Refused, Gone) as error:
+            if isinstance(error, Refused) and error.code is not Code.ENGINE_RESTARTED:
+                raise
+            if not _is_stopped(eye.ledger().epics[epic_id], story):  # else it ended because all was done: a run may
+                raise
         ledger = eye.ledger()
-        while ledger.epics[epic_id].stories.any_in(StoryState.STOPPING):
-            await caller.news(ledger.seq, NEWS_S)
-            ledger = eye.ledger()
         reply = cancelled(world, before, ledger)  # the tool's own answer is cut to what a model may read
         if as_json:
             typer.echo(compact(reply))
@@ -122,6 +126,19 @@ async def cancel(repo: Path, epic_id: str, story: str | None, *, as_json: bool =
             _say_cancelled(open_console(), reply, ledger.epics[epic_id])
         return DONE
     return INTERRUPTED
+
+
+async def _stopped(caller: Caller, eye: Onlooker, epic_id: str, story: str | None) -> None:
+    """It was cancelled and all of it has stopped, however long that takes."""
+    await caller.ask("cancel_epic", epic=epic_id, story=story, reason=REASON)
+    while (ledger := eye.ledger()).epics[epic_id].stories.any_in(StoryState.STOPPING):
+        await caller.news(ledger.seq, NEWS_S)
+
+
+def _is_stopped(epic: Epic, story: str | None) -> bool:
+    if story is not None:
+        return epic.stories[story].state in SETTLED
+    return epic.cancelled is not None and not epic.stories.any_in(*LIVE, StoryState.MERGING)
 
 
 def _say_cancelled(console: Console, reply: CancelReply, epic: Epic) -> None:

@@ -45,6 +45,8 @@ HELLO_BYTES, HELLO_S = 65_536, 5.0
 """A stranger's first line is read up to here, and waited for so long."""
 TAKE_S = 5.0
 """How long a foreground process tries to get the guard from an engine process that comes or goes."""
+ANSWER_S = 0.2
+"""How long a foreground process that is through stays for the answers that are on their way."""
 PATH_BYTES = 100
 """A Unix socket's path has room for 104 bytes on macOS and 108 on Linux."""
 
@@ -179,8 +181,12 @@ async def in_foreground(world: World, start: Path, group: anyio.abc.TaskGroup, n
         hosting = Hosting(group, name)
         stays = f"`{name}` (process {os.getpid()}) works in the foreground; end it there with Ctrl-C."
         host = await hosting.host(start)
-        async with open_door(world.state_dir, hosting, lambda: stays):
+        async with open_door(world.state_dir, hosting, lambda: stays) as visitors:
             yield host
+            if (
+                visitors.count
+            ):  # one of them may have asked for what has brought us to the end, and waits for its answer
+                await anyio.sleep(ANSWER_S)
     finally:
         guard.give()
 
