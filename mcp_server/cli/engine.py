@@ -19,6 +19,7 @@ from mcp_server.server.world import World
 
 LOG_FILE = "engine.log"
 LOG_BYTES, LOG_FILES = 1_000_000, 3
+ANSWER_S = 0.1
 LOOK_S = 5.0
 """How often it looks whether it is still needed, in seconds, and for an engine that has ended by itself."""
 
@@ -53,7 +54,7 @@ async def _run(repo: Path, world: World, idle_s: float) -> None:
         def leave() -> str:
             if not host.is_idle:
                 return f"The engine process {os.getpid()} (epicwave {__version__}) stays: stories are under way in it."
-            leaving.set()
+            group.start_soon(_answered, leaving)
             return ""
 
         group.start_soon(_stay_open, host)
@@ -65,6 +66,12 @@ async def _run(repo: Path, world: World, idle_s: float) -> None:
                     await leaving.wait()
                     waiting.cancel()
         group.cancel_scope.cancel()
+
+
+async def _answered(leaving: anyio.Event) -> None:
+    """Leave once who asked has had the answer."""
+    await anyio.sleep(ANSWER_S)
+    leaving.set()
 
 
 def ready() -> None:

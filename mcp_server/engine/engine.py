@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import assert_type
 
@@ -34,6 +34,7 @@ class Engine:
         self._group = jobs
         self._scopes: dict[Job, anyio.CancelScope] = {}
         self._changed = anyio.Event()
+        self._is_leaving = False
         self._is_over = False
 
     def start(self) -> None:
@@ -47,6 +48,19 @@ class Engine:
         self.submit(event)
         return event
 
+    def aside(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Let something be done that no state wants as a job; it ends with the engine, and catches its own faults.
+
+        Raises `Refused(engine_elsewhere)` when the engine is coming to its end.
+        """
+        if self._is_leaving:
+            raise _over()
+        self._group.start_soon(work)
+
+    def leave(self) -> None:
+        """Nobody waits for it any more: what is done aside would not come to its end."""
+        self._is_leaving = True
+
     def end(self) -> None:
         """Its jobs are gone: from here on it takes nothing more. What it leaves is told without it."""
         self._is_over = True
@@ -57,8 +71,7 @@ class Engine:
         Raises `Refused(engine_elsewhere)` when the engine has come to its end meanwhile.
         """
         if self._is_over:
-            why = "The engine of this repository has just come to its end."
-            raise Refused(Code.ENGINE_ELSEWHERE, why, "Call again: the next call starts another one.")
+            raise _over()
         if event.at_s < self.ledger.as_of_s:  # a tick that is not stored may have been ahead of the clock
             event = replace(event, at_s=self.ledger.as_of_s)
         after = evolve(self.ledger, event)
@@ -167,6 +180,11 @@ class Engine:
         if current is not None:
             self.submit(current)
         return current is not None
+
+
+def _over() -> Refused:
+    why = "The engine of this repository has just come to its end."
+    return Refused(Code.ENGINE_ELSEWHERE, why, "Call again: the next call starts another one.")
 
 
 def stopping(ledger: Ledger) -> set[AttemptId]:

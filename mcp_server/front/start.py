@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 START_S = 60.0
 """An engine process that is not there after so long will not come: imports take 1 s, on a very busy machine 10."""
+LEAVE_S = 5.0
+"""From the end of its connections to the end of its listener, on a very busy machine."""
 CHUNK = 65_536
 MODERN = "2026-07-28"
 
@@ -102,6 +104,7 @@ def ask_to_leave(wire: socket.socket, door: Door, start: str) -> str:
                 return str(answer["result"]["content"][0]["text"])
     except (OSError, ValueError, LookupError, TypeError):
         pass  # it ended meanwhile, or knows no such question
+    wait_until_gone(door, time.monotonic() + LEAVE_S)  # one that leaves may hang up before it has said so
     return "" if _try(door) is None else f"The engine process {door.pid} (epicwave {door.version}) does not answer."
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 
-from mcp_server.core.model import NOTHING_USED, AttemptId, Cause, CheckRun, Process, StoryId, Usage
+from mcp_server.core.model import NO_PORTS, NOTHING_USED, AttemptId, Cause, CheckRun, Process, StoryId, Usage
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import AgentCall, Ended, ProcessEnd
 from mcp_server.testing.clock import EPOCH_S
@@ -72,9 +72,15 @@ class FakeRunner:
     default: Play = field(default_factory=Play)
     judge: Judge = passes
     check_s: float = 1.0
+    furnish: Judge = passes
+    """What a set-up command does, and its exit code."""
+    setup_s: float = 1.0
     spans: list[Span] = field(default_factory=list[Span])
     calls: list[AgentCall] = field(default_factory=list[AgentCall])
     checks: list[tuple[AttemptId, CheckRun]] = field(default_factory=list[tuple[AttemptId, CheckRun]])
+    setups: list[tuple[AttemptId, CheckRun, Path]] = field(default_factory=list[tuple[AttemptId, CheckRun, Path]])
+    ports: dict[AttemptId, range] = field(default_factory=dict[AttemptId, range])
+    """What the attempt's last check or set-up was given."""
     leftovers: list[Process] = field(default_factory=list[Process])
     """What `end_leftover` was called with."""
     leftover_s: float = 0.0
@@ -129,18 +135,23 @@ class FakeRunner:
             await anyio.sleep_forever()
         return Ended.STALL if silent_s < call.timeout_s else Ended.TIMEOUT
 
-    async def run_check(self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float) -> CheckRun:
+    async def run_check(
+        self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float, ports: range = NO_PORTS
+    ) -> CheckRun:
         """See `Runner`."""
-        argv, began_s = tuple(command), anyio.current_time()
-        code: int | None = None
-        with anyio.move_on_after(timeout_s):
-            await anyio.sleep(self.check_s)
-            code = self.judge(attempt, argv, cwd)
-            if code is None:
-                await anyio.sleep_forever()
-        check = CheckRun(argv, code, anyio.current_time() - began_s, "" if code == 0 else f"{argv[0]}: {code}")
+        check = await _judged(self.judge, self.check_s, attempt, command, cwd, timeout_s)
         self.checks.append((attempt, check))
+        self.ports[attempt] = ports
         return check
+
+    async def run_setup(
+        self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float, ports: range = NO_PORTS
+    ) -> CheckRun:
+        """See `Runner`."""
+        run = await _judged(self.furnish, self.setup_s, attempt, command, cwd, timeout_s)
+        self.setups.append((attempt, run, cwd))
+        self.ports[attempt] = ports
+        return run
 
     async def end_leftover(self, process: Process) -> None:
         """See `Runner`."""
@@ -165,6 +176,19 @@ class FakeRunner:
         mine = [s for s in self.spans if s.attempt.story == one]
         theirs = [s for s in self.spans if s.attempt.story == other]
         return any(_covers(a, b.from_s) or _covers(b, a.from_s) for a in mine for b in theirs)
+
+
+async def _judged(
+    judge: Judge, seconds: float, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float
+) -> CheckRun:
+    argv, began_s = tuple(command), anyio.current_time()
+    code: int | None = None
+    with anyio.move_on_after(timeout_s):
+        await anyio.sleep(seconds)
+        code = judge(attempt, argv, cwd)
+        if code is None:
+            await anyio.sleep_forever()
+    return CheckRun(argv, code, anyio.current_time() - began_s, "" if code == 0 else f"{argv[0]}: {code}")
 
 
 def _covers(span: Span, moment_s: float) -> bool:

@@ -18,7 +18,7 @@ from mcp_server.core.commands import CancelEpic, CancelStory, PlanEpic, StartWav
 from mcp_server.core.draft import DraftStory, EpicDraft, Mention
 from mcp_server.core.events import AttemptSucceeded, Event
 from mcp_server.core.evolve import evolve
-from mcp_server.core.invariants import check, check_change
+from mcp_server.core.invariants import check, check_change, check_settled
 from mcp_server.core.model import (
     LIVE,
     AttemptId,
@@ -355,6 +355,7 @@ class World:
 def check_thoroughly(before: Ledger, after: Ledger) -> None:
     """A change as production looks at it, and all that is after it. Raises AssertionError."""
     check_change(before, after)
+    check_settled(after)
     check(after)
 
 
