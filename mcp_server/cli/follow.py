@@ -11,10 +11,12 @@ from mcp_server.core.forecast import Times
 from mcp_server.core.model import Epic, EpicId, Ledger, StoryId, StoryState
 from mcp_server.core.steer import epic_of
 from mcp_server.core.views import EpicState, epic_state, is_at_rest
+from mcp_server.server.holder import holder_of
 from mcp_server.server.world import World
 
 SILENT_S = 5.0
-"""Work that is under way and nobody who tells of it: after so long the engine process is called gone."""
+"""Work that is under way and nobody who tells of it: after so long somebody looks for the engine."""
+GONE = "Nobody has the engine. What was under way goes on with the next one: `epicwave run FILE --attach`."
 
 
 class Eye(Protocol):
@@ -100,8 +102,13 @@ class Following:
                 _, tail = await self._world.log_tail(epic.spec.id, story)
                 lines[epic.spec.id, story.spec.id] = tail.rstrip("\n").rpartition("\n")[2]
         moves = any(not is_at_rest(ledger, epic) for epic in epics)
-        gone = moves and not self._eye.is_told and now_s - stored.as_of_s > SILENT_S
-        return Look(ledger, epics, now_s, self._eye.times, lines, _GONE if gone else "")
+        silent = moves and not self._eye.is_told and now_s - stored.as_of_s > SILENT_S
+        return Look(ledger, epics, now_s, self._eye.times, lines, self._who_is_gone() if silent else "")
+
+    def _who_is_gone(self) -> str:
+        """A note when nobody has the engine; an editor's server that has it all to itself tells nobody of changes."""
+        holder = holder_of(self._world.state_dir)
+        return "" if holder is not None and holder.alive else GONE
 
     def _followed(self, ledger: Ledger) -> list[Epic]:
         if self._epic is not None:
@@ -110,6 +117,3 @@ class Following:
         if not self._seen and not self._forever:
             return list(ledger.epics.values())
         return [epic for name, epic in ledger.epics.items() if name in self._seen]
-
-
-_GONE = "No engine process answers. What was under way goes on with the next one: `epicwave run FILE --attach`."

@@ -9,7 +9,7 @@ from statistics import median
 from mcp_server.core.events import AttemptClaimed, AttemptLeased, BranchMerged, Event
 from mcp_server.core.model import LIVE, AttemptId, Epic, EpicId, Ledger, Story, StoryId, StoryState, is_alive
 from mcp_server.core.planning import duration_minutes
-from mcp_server.core.settle import UNDER_WAY, occupied, slots_of
+from mcp_server.core.settle import UNDER_WAY, holders, occupied, slots_of
 from mcp_server.core.stories import urgency
 from mcp_server.core.views import holds
 
@@ -80,7 +80,7 @@ def forecast(ledger: Ledger, epic: Epic, times: Times, now_s: float) -> Forecast
         began_s = times.began(epic, story)
         spent_s = max(0.0, now_s - began_s) if began_s is not None else 0.0
         going[story.spec.id] = max(whole_s - spent_s, whole_s * OVERDUE)
-    holding = {(e.spec.id, s.spec.id) for e, s in occupied(ledger, wave)}
+    holding = {(e.spec.id, s.spec.id) for e, s in occupied(holders(ledger), wave)}
     mine = {story for name, story in holding if name == epic.spec.id}
     lanes = max(1, slots_of(wave) - (len(holding) - len(mine)))
     return Forecast(_through_s(epic, expected_s, going, mine, lanes), len(paces))
