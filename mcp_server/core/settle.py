@@ -180,6 +180,7 @@ def _admitted(ledger: Ledger, epic_id: EpicId, story: Story, profile: str) -> Le
         state=StoryState.OFFERED,
         attempt=story.attempt + 1,
         agent=profile,
+        adopted=False,
         base=None,
         head=None,
         proven=None,
