@@ -261,6 +261,18 @@ class AgentCall:
     brief: str
     timeout_s: float
     stall_s: float
+    outlives: bool = False
+    """It may outlive its engine, for the next one to adopt."""
+    ran_s: float = 0.0
+    """How long it has run already, when it is adopted."""
+
+
+class Left(StrEnum):
+    """What there is of an agent that an engine which is gone had started."""
+
+    RUNS = "runs"  # it waits for somebody to follow it
+    ENDED = "ended"  # by itself, and how is on record
+    GONE = "gone"  # or it cannot be followed
 
 
 class Runner(Protocol):
@@ -277,12 +289,24 @@ class Runner(Protocol):
         """
         ...
 
+    async def look_for(self, attempt: AttemptId, process: Process) -> Left:
+        """What is left of an agent, by pid and start time. One that runs waits for `adopt` from here on."""
+        ...
+
+    async def adopt(self, call: AgentCall, process: Process, used: Callable[[Usage], None]) -> ProcessEnd:
+        """Follow an agent of another engine's to its end, as `run_agent` would have, from all its output on.
+
+        It is ours from the call on: on every way out it is gone, with its process group. One that came to its end
+        meanwhile is told as if it had been followed, and one that is gone without a word as killed.
+        """
+        ...
+
     async def run_check(self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float) -> CheckRun:
         """Run one check. A command that cannot be started is a failed check with exit code 127, not a fault."""
         ...
 
-    async def end_leftover(self, process: Process) -> None:
-        """End what an engine that died left behind: this very process, by pid and start time, and its group."""
+    async def end_leftover(self, attempt: AttemptId, process: Process) -> None:
+        """End what an engine that died left of an attempt: this very process, by pid and start time, and its group."""
         ...
 
 

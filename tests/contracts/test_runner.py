@@ -238,7 +238,7 @@ async def test_a_check_at_its_time_limit_has_no_exit_code(stage: Stage) -> None:
 
 
 async def test_ending_a_leftover_that_is_gone_does_nothing(stage: Stage) -> None:
-    await stage.runner.end_leftover(Process(2**22 + 1, 0.0))
+    await stage.runner.end_leftover(ATTEMPT, Process(2**22 + 1, 0.0))
 
 
 _never: Callable[[Process], None] = lambda _: pytest.fail("it was claimed")  # noqa: E731
