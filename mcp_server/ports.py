@@ -97,6 +97,14 @@ class Worktrees(Protocol):
         """
         ...
 
+    def retake(self, attempt: AttemptId, base: Sha) -> AbstractAsyncContextManager[Path]:
+        """Yield the worktree that an engine which is gone held for the attempt; the way out is that of `hold`.
+
+        When that engine had let it go already, clean, `inspect` says so once more. Raises `Fault(git)` when there is
+        nothing of it any more, and has changed nothing then. The way in cannot be cancelled.
+        """
+        ...
+
     async def inspect(self, attempt: AttemptId, base: Sha) -> Outcome:
         """What the held worktree contains now, measured against `base`."""
         ...

@@ -16,7 +16,7 @@ from trio.lowlevel import current_task
 from mcp_server.adapters.git.names import BASES, SETTLED, WORK, attempt_of_ref, integration_branch
 from mcp_server.core.commands import CancelEpic, CancelStory, PlanEpic, StartWave, SteerCommand, Through
 from mcp_server.core.draft import DraftStory, EpicDraft, Mention
-from mcp_server.core.events import AttemptSucceeded, Event
+from mcp_server.core.events import AttemptSucceeded, Event, WaveInterrupted
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import check, check_change
 from mcp_server.core.model import (
@@ -74,8 +74,12 @@ def story(name: str, *depends_on: str, files: str = "", **fields: Any) -> DraftS
 class World:
     """Stores the repository, the journal and the agents, which outlive every engine; and the engine of the moment."""
 
-    def __init__(self, group: anyio.abc.TaskGroup) -> None:
+    def __init__(self, group: anyio.abc.TaskGroup, *, goes_on: bool = False) -> None:
         self._group = group
+        self.goes_on = goes_on
+        """The work of the engines that are opened from now on goes on after their end."""
+        self.told: list[str] = []
+        """What engines said that found something left."""
         self.clock = VirtualClock()
         self.line = Lifeline()
         self.git = MortalGit(self.line, self.clock)
@@ -85,6 +89,7 @@ class World:
         self.journal.before_append = self._append
         self.runner = Actors(self.line, self.truth)
         self.runner.ledger = lambda: self.ledger
+        self.runner.stage = group
         self.engines: list[Engine] = []
         self._tokens = 0
         self.leasing = Leasing(self._token)
@@ -169,6 +174,7 @@ class World:
 
     def _on_cut(self) -> None:
         self.git.crash()
+        self.runner.crash()
         self._scope.cancel()
         self._cut_off()
 
@@ -183,12 +189,20 @@ class World:
             self._was_full = True
             full_disk(events)
         for event in events if self.engines else ():
+            self._had_ended(event)
             self.truth.witness.hears(event, self.ledger)
             attempt = getattr(event, "attempt", None)
             if isinstance(attempt, AttemptId) and self.of(attempt.story, attempt.epic).state is StoryState.STOPPING:
                 self.truth.holders.over(attempt)
             if isinstance(event, AttemptSucceeded):
                 self.truth.queued(event.attempt, event.head)
+
+    def _had_ended(self, event: Event) -> None:
+        """An engine that opens and goes on looks at what is on record of those who have ended."""
+        if isinstance(event, WaveInterrupted) and event.goes_on and not self._up.is_set():
+            put_back = (s for s in self.ledger.epics[event.epic].stories.in_state(StoryState.RUNNING))
+            lost = {_attempt(event.epic, s) for s in put_back if s.spec.id not in event.adopted}
+            self.truth.witness.had_ended(sorted(lost & self.runner.recorded()))
 
     def _token(self) -> str:
         self._tokens += 1
@@ -199,7 +213,8 @@ class World:
         try:
             with self._scope:
                 ports = Ports(self.clock, self.journal, *self._git_ports(), self.runner)
-                async with running(ports, check_thoroughly) as engine:
+                tell = self.told.append
+                async with running(ports, check_thoroughly, goes_on=self.goes_on, tell=tell) as engine:
                     self.engines.append(engine)
                     self._up.set()
                     await self._close.wait()
@@ -216,6 +231,7 @@ class World:
         finally:
             self.line.mortals.clear()
             self._cut_off()
+            self.runner.crash()  # whom it had not come to follow yet
             for ended in list(self._calls.values()):
                 await ended.wait()
             self._gone.set()
@@ -379,10 +395,10 @@ def _attempt(epic: EpicId, of: Story) -> AttemptId:
 
 
 @asynccontextmanager
-async def a_world() -> AsyncGenerator[World]:
+async def a_world(*, goes_on: bool = False) -> AsyncGenerator[World]:
     """A world with its engine up. On the way out the engine is closed and everything is verified, twice with a host."""
     async with anyio.create_task_group() as group:
-        world = World(group)
+        world = World(group, goes_on=goes_on)
         await world.open()
         yield world
         await world.close()

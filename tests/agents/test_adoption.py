@@ -235,7 +235,7 @@ async def test_fifty_megabytes_that_nobody_listens_to_block_nobody_and_their_end
 
 @pytest.mark.parametrize(("limits", "how"), [({"timeout_s": 4.0}, Ended.TIMEOUT), ({"stall_s": 2.0}, Ended.STALL)])
 async def test_the_limits_of_an_adopted_agent_count_from_its_own_start(
-    scene: Scene, limits: dict[str, float], how: Ended
+    scene: Scene, limits: dict[str, Any], how: Ended
 ) -> None:
     """It had run for 3 s already, silent since then."""
     process = scene.crash("import time; print('up', flush=True); time.sleep(300)", after_s=1.0)

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from typing import TYPE_CHECKING
 
 import psutil
@@ -49,7 +50,7 @@ class Berth:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._control: int | None = None
+        self._control: FileIO | None = None  # closed with us: whoever drops a berth leaves it
 
     def begin(self, log_at: int) -> None:
         """Make it anew for a command whose output begins there in the log. Raises `Fault(disk)`."""
@@ -61,7 +62,7 @@ class Berth:
             (self.folder / "began.json").write_text(json.dumps({"log_at": log_at, "boot": _boot()}), "utf-8")
             reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # without one it could not be opened for writing
             try:
-                self._control = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+                self._control = _writer(fifo)
             finally:
                 os.close(reader)
         except OSError as error:
@@ -81,7 +82,7 @@ class Berth:
         if began is None or began["boot"] != _boot() or root_of(process) is None:
             return False
         with suppress(OSError):  # nobody reads there: the leash has ended
-            self._control = self._control or os.open(self.folder / "control", os.O_WRONLY | os.O_NONBLOCK)
+            self._control = self._control or _writer(self.folder / "control")
             return True
         return False
 
@@ -89,12 +90,12 @@ class Berth:
         """To the leash; it may have ended already, and that changes nothing."""
         if self._control is not None:
             with suppress(OSError):
-                os.write(self._control, word)
+                self._control.write(word)
 
     def leave(self) -> None:
         """Speak to the leash no more: it takes that for the end of its engine."""
         if self._control is not None:
-            os.close(self._control)
+            self._control.close()
             self._control = None
 
     def exit(self, process: Process | None) -> Exit | None:
@@ -118,6 +119,11 @@ class Berth:
         with suppress(OSError, ValueError):
             return json.loads((self.folder / "began.json").read_text("utf-8"))
         return None
+
+
+def _writer(fifo: Path) -> FileIO:
+    """Raises OSError when nobody reads there."""
+    return FileIO(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK), "w")
 
 
 def _boot() -> str:
