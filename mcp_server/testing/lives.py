@@ -205,6 +205,9 @@ def _told(life: Life, breaches: tuple[Breach, ...], trace: str) -> Lived:
     rows = world.journal.rows
     seen: Counter[str] = Counter(kind for _, kind, *_ in rows)
     seen.update(f"{kind}: {json.loads(text)['cause']}" for _, kind, _, text in rows if kind == "AttemptFailed")
+    adopted = sum(len(json.loads(text)["adopted"]) for _, kind, _, text in rows if kind == "WaveInterrupted")
+    if adopted:
+        seen["agents adopted"] = adopted
     tally = Tally(
         lives=1,
         deaths=world.line.deaths,

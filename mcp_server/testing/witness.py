@@ -200,7 +200,8 @@ class Witness:
         if probe is None:
             return
         story = ledger.epics[probe.epic].stories[probe.story]
-        if story.attempt != probe.number or story.state not in (StoryState.OFFERED, StoryState.RUNNING):
+        stops = self._deadlines_s.get(probe.epic, now_s + 1.0) <= now_s  # its wave's time ran out with nobody there
+        if stops or story.attempt != probe.number or story.state not in (StoryState.OFFERED, StoryState.RUNNING):
             outage.probe = outage.probing_since_s = None  # it was told to stop, or went the way of its engine
         elif outage.probing_since_s is not None and now_s >= outage.probing_since_s + self.policies[probe.epic].probe_s:
             outage.close()

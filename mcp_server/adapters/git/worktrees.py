@@ -61,21 +61,22 @@ class GitWorktrees:
     async def retake(self, attempt: AttemptId, base: Sha) -> AsyncGenerator[Path]:
         """See `Worktrees.retake`. Without a base ref it was let go: a branch that is there then was judged as done."""
         with anyio.CancelScope(shield=True):
-            refs = await self._remains(attempt).refs()
-            is_held = refs.get(base_ref(attempt)) == base and await self._repository.own(self.folder(attempt))
-            tip = refs.get(attempt_ref(attempt)) if base_ref(attempt) not in refs else None
-        if not is_held and tip is None:
-            why = (
-                f"{self.folder(attempt)}, which an engine that is gone had left, is no worktree of {attempt} any more."
-            )
-            raise Fault(FaultCause.GIT, why)
+            await self._find_again(attempt, base)
         try:
-            if tip is not None:
-                self._let_go[attempt] = tip
             yield self.folder(attempt)
         finally:
             self._let_go.pop(attempt, None)
             await self._leave(attempt)
+
+    async def _find_again(self, attempt: AttemptId, base: Sha) -> None:
+        refs = await self._remains(attempt).refs()
+        if base_ref(attempt) not in refs and attempt_ref(attempt) in refs:
+            self._let_go[attempt] = refs[attempt_ref(attempt)]
+        elif refs.get(base_ref(attempt)) != base or not await self._repository.own(self.folder(attempt)):
+            why = (
+                f"{self.folder(attempt)}, which an engine that is gone had left, is no worktree of {attempt} any more."
+            )
+            raise Fault(FaultCause.GIT, why)
 
     async def _leave(self, attempt: AttemptId) -> None:
         """The end of holding a worktree, cancelled or not."""
