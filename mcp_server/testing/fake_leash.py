@@ -34,6 +34,7 @@ class FakeLeash:
     news: anyio.Event = field(default_factory=anyio.Event)
     _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _alone: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    _ending: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
     def start(self, work: Callable[[Callable[[Usage], None]], Awaitable[None]], ended: Callable[[], None]) -> None:
         """Let it do its work; `ended` is called when nothing of it is left."""
@@ -71,6 +72,7 @@ class FakeLeash:
 
     def loses_its_engine(self) -> None:
         """Kill -9 of the engine: it ends with it before its claim is on record, else it waits for another one."""
+        self._ending.cancel()
         if self.is_alive and self.followed:
             self.followed = False
             if self.claimed:
@@ -91,9 +93,10 @@ class FakeLeash:
         self._alone.cancel()
 
     async def end(self) -> None:
-        """Have it ended, and see that it is."""
+        """Have it ended, and see that it is. Whoever is killed meanwhile sees nothing any more."""
         self._scope.cancel()
-        with anyio.CancelScope(shield=True):
+        self._ending = anyio.CancelScope(shield=True)
+        with self._ending:
             await self.over.wait()
 
     async def follow(self, used: Callable[[Usage], None]) -> None:

@@ -84,7 +84,7 @@ class Config:
             troubles=_troubles(chance, size),
             agents=_agents(chance),
             manners=Manners.of(chance),
-            goes_on=chance.choice([0.0, 0.0, 0.9, 1.0]),
+            goes_on=chance.choice([0.0, 0.9, 1.0]),
         )
 
     @property

@@ -140,8 +140,10 @@ class World:
 
     @property
     def is_leaving(self) -> bool:
-        """True when there is an engine that takes no facts any more."""
-        return self.is_up and bool(self.engines) and self.engine._is_over  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        """True when there is an engine that takes no facts any more, or whose jobs are on their way out."""
+        if not self.is_up or not self.engines:
+            return False
+        return self.engine._is_over or self.engine._group.cancel_scope.cancel_called  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     @property
     def is_closing(self) -> bool:
