@@ -40,10 +40,18 @@ class Host:
         group: anyio.abc.TaskGroup,
         name: str,
         broken: Callable[[JournalError], None] | None = None,
+        *,
+        goes_on: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`broken` is told when the journal cannot be written and the engine has ended; without it, that is raised."""
+        """`broken` is told when the journal cannot be written and the engine has ended; without it, that is raised.
+
+        `goes_on` and `tell` are as in `lifecycle.running`: waves outlive an engine, and what one has found is told.
+        """
         self.world = world
         self._broken = broken
+        self._goes_on = goes_on
+        self._tell = tell
         self._group = group
         self._name = name
         self._lock = anyio.Lock()
@@ -113,7 +121,8 @@ class Host:
         closed, began = anyio.Event(), False
         try:
             with holding(self.world.state_dir, self._name), closing(SqliteJournal(self.world.journal_path)) as journal:
-                async with running(self.world.ports(journal)) as engine:
+                ports = self.world.ports(journal)
+                async with running(ports, goes_on=self._goes_on, tell=self._tell) as engine:
                     task_status.started(engine)
                     began = True
                     await engine.wait_for(lambda ledger: self._users == 0 and engine.alive == 0 and not _busy(ledger))

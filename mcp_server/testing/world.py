@@ -18,7 +18,7 @@ from mcp_server.core.commands import CancelEpic, CancelStory, PlanEpic, StartWav
 from mcp_server.core.draft import DraftStory, EpicDraft, Mention
 from mcp_server.core.events import AttemptSucceeded, Event, WaveInterrupted
 from mcp_server.core.evolve import evolve
-from mcp_server.core.invariants import check, check_change
+from mcp_server.core.invariants import check
 from mcp_server.core.model import (
     LIVE,
     AttemptId,
@@ -39,7 +39,8 @@ from mcp_server.engine.leasing import Leasing
 from mcp_server.engine.lifecycle import running
 from mcp_server.errors import Code, Fault, JournalError, Refused
 from mcp_server.ports import Ports
-from mcp_server.testing.breach import Breach, Broken, Promise
+from mcp_server.testing.agreement import assert_same, check_thoroughly
+from mcp_server.testing.breach import Broken
 from mcp_server.testing.clock import VirtualClock
 from mcp_server.testing.fake_git import FakeMerge, FakeWorktrees, folder
 from mcp_server.testing.fake_repository import HOST_ROOT, USER_DESK
@@ -368,23 +369,6 @@ class World:
 
     def _stories(self) -> list[tuple[EpicId, Story]]:
         return [(e, s) for e, epic in self.ledger.epics.items() for s in epic.stories.values()]
-
-
-def check_thoroughly(before: Ledger, after: Ledger) -> None:
-    """A change as production looks at it, and all that is after it. Raises AssertionError."""
-    check_change(before, after)
-    check(after)
-
-
-def assert_same(replayed: Ledger, memory: Ledger) -> None:
-    """Replay makes what is in memory; only how late it is may differ, for a tick that changes nothing is not stored."""
-    for name, epic in memory.epics.items():
-        for story_id, there in epic.stories.items():
-            again = replayed.epics[name].stories[story_id]
-            if again != there:
-                raise Broken([Breach(Promise.REPLAY, f"replay has {again}, memory has {there}")])
-    if replayed != replace(memory, as_of_s=replayed.as_of_s):
-        raise Broken([Breach(Promise.REPLAY, "the journal tells something else than memory")])
 
 
 def is_hosts(path: Path) -> bool:
