@@ -110,6 +110,8 @@ class Berth:
 
     def wait_for_exit(self, process: Process) -> Exit | None:
         """The same, when the leash may be about to end. Blocks for a few seconds at most."""
+        if not self.folder.is_dir():  # it was never to outlive its engine
+            return None
         until_s = time.monotonic() + ENDS_S
         while (found := self.exit(process)) is None and root_of(process) is not None and time.monotonic() < until_s:
             time.sleep(0.05)
