@@ -78,7 +78,13 @@ class FaultPlace(Place):
         check = [sys.executable, "-I", "-S", "-c", CHECK]
         epic = {"id": "fault", "title": "Faults", "checks": [check], "stories": stories}
         (self.repo / "epic.yaml").write_text(yaml.safe_dump(epic), "utf-8")
-        limits = {"attempt_timeout_s": 40, "stall_timeout_s": STALL_S, "attempts": 3, "agent": "fault"}
+        limits = {
+            "attempt_timeout_s": 40,
+            "stall_timeout_s": STALL_S,
+            "attempts": 3,
+            "agent": "fault",
+            "min_free_mb": 0,
+        }
         config = {
             "epic": {**limits, "worktrees_dir": str(self.folder / "worktrees")},
             "agents": {"fault": {"command": [sys.executable, "-I", str(AGENT), self.seed, str(self.committed)]}},

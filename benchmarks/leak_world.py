@@ -26,12 +26,7 @@ from mcp_server.server.mirror import Mirror
 MARK = "EPICWAVE_LEAK_MARK"
 """Variable that a run's processes carry, all of them: ours, the agents', their children."""
 AGENT = Path(__file__).with_name("leak_agent.py")
-PROGRAM = f"""
-import sys
-sys.path.insert(0, {str(Path(mcp_server.__file__).parents[1])!r})
-from mcp_server.cli.main import main
-main()
-"""
+ROOT = Path(mcp_server.__file__).parents[1]
 """The code that this process would import, wherever another copy of it is installed."""
 PATIENCE_S = 90.0
 """Longer than anything here may take."""
@@ -52,6 +47,8 @@ class Place:
         """Variables that only `epicwave` and what it starts get."""
         self.prelude = ""
         """Python that `epicwave` runs first."""
+        self.way = "main"
+        """Module of its command line: `main` does all in one process, `entry` has an engine process do it."""
         self._write_files(dice)
         self.git("init", "-q", "-b", "main")
         self.git("add", "-A")
@@ -98,8 +95,9 @@ class Place:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start `epicwave` with these words."""
+        code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mcp_server.cli.{self.way} import main; main()"
         return subprocess.Popen(
-            [sys.executable, "-I", "-c", self.prelude + PROGRAM, *words],
+            [sys.executable, "-I", "-c", f"{self.prelude}\n{code}", *words],
             cwd=self.repo,
             env=self.environment | self.more,
             stdin=subprocess.PIPE,

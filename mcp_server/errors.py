@@ -34,6 +34,9 @@ class Code(StrEnum):
     UNKNOWN_AGENT = "unknown_agent"
     STRATEGY_UNAVAILABLE = "strategy_unavailable"
     ENGINE_ELSEWHERE = "engine_elsewhere"
+    ENGINE_RESTARTED = "engine_restarted"
+    ENGINE_SILENT = "engine_silent"
+    UNSAFE_STATE = "unsafe_state"
     JOURNAL_UNREADABLE = "journal_unreadable"
     JOURNAL_NEWER = "journal_newer"
 
@@ -58,15 +61,17 @@ class FaultCause(StrEnum):
     DISK = "disk"
     SPAWN = "spawn"
     BRANCH_CHECKED_OUT = "branch_checked_out"
+    SETUP = "setup"
 
 
 class Fault(Exception):  # noqa: N818 - a fault is the glossary's word for it
-    """The world failed us: git, the disk, a process that could not be started."""
+    """The world failed us: git, the disk, a process that could not be started. `tail`: last lines that show it."""
 
-    def __init__(self, cause: FaultCause, detail: str) -> None:
+    def __init__(self, cause: FaultCause, detail: str, tail: str = "") -> None:
         super().__init__(f"{cause}: {detail}")
         self.cause = cause
         self.detail = detail
+        self.tail = tail
 
 
 class JournalError(Exception):

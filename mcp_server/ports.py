@@ -9,7 +9,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mcp_server.core.model import NOTHING_USED, AttemptId, Cause, CheckRun, EpicId, Process, Sha, StoryId, Usage
+from mcp_server.core.model import (
+    NO_PORTS,
+    NOTHING_USED,
+    AttemptId,
+    Cause,
+    CheckRun,
+    EpicId,
+    Process,
+    Sha,
+    StoryId,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from mcp_server.core.events import Event
@@ -86,6 +97,7 @@ Lent = Outcome | NoBranch | WrongPlace
 class Worktrees(Protocol):
     """One git worktree and one branch an attempt, made from a commit, locked while held, nothing ever lost.
 
+    Into each that is made, the ignored files that `.worktreeinclude` names are copied from the user's checkout.
     Raises `Fault` (git, disk). Every call is safe to repeat after a crash at any point.
     """
 
@@ -152,6 +164,14 @@ class Worktrees(Protocol):
         """
         ...
 
+    async def free_mb(self) -> float:
+        """Room on the disk where worktrees are made, in millions of bytes."""
+        ...
+
+    async def weight_mb(self, worktree: Path) -> float:
+        """What a worktree takes on the disk now, without what git keeps of it, in millions of bytes; 0 when gone."""
+        ...
+
     async def held(self) -> list[AttemptId]:
         """Attempts that have a worktree, a branch or a base now: after a crash, what `rescue` is called for."""
         ...
@@ -187,7 +207,10 @@ class Conflicted:
 
 
 class MergePort(Protocol):
-    """The one door to the integration branch `epicwave/<epic>`. Raises `Fault`. Idempotent after a crash."""
+    """The one door to the integration branch `epicwave/<epic>`. Raises `Fault`. Idempotent after a crash.
+
+    The integration worktree gets the files that `.worktreeinclude` names, as each worktree of ours does.
+    """
 
     async def tip(self, epic: EpicId) -> Sha:
         """Present tip of the integration branch."""
@@ -199,6 +222,14 @@ class MergePort(Protocol):
 
     async def checkout(self, epic: EpicId) -> Path:
         """The integration worktree's folder, for the checks to run in."""
+        ...
+
+    async def set_up_by(self, epic: EpicId) -> str:
+        """What `note_set_up` was told of the integration worktree; empty for one that was made since, or is gone."""
+        ...
+
+    async def note_set_up(self, epic: EpicId, by: str) -> None:
+        """Note for as long as there is this integration worktree that it was set up, and by what."""
         ...
 
     async def advance(self, attempt: AttemptId, onto: Sha, head: Sha) -> bool:
@@ -239,6 +270,7 @@ class Ended(StrEnum):
     EXITED = "exited"
     TIMEOUT = "timeout"
     STALL = "stall"
+    QUOTA = "quota"  # its worktree grew beyond its quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +301,8 @@ class AgentCall:
     brief: str
     timeout_s: float
     stall_s: float
+    ports: range = NO_PORTS
+    """Those that are its own; their first is in its environment."""
     outlives: bool = False
     """It may outlive its engine, for the next one to adopt."""
     ran_s: float = 0.0
@@ -309,8 +343,16 @@ class Runner(Protocol):
         """
         ...
 
-    async def run_check(self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float) -> CheckRun:
+    async def run_check(
+        self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float, ports: range = NO_PORTS
+    ) -> CheckRun:
         """Run one check. A command that cannot be started is a failed check with exit code 127, not a fault."""
+        ...
+
+    async def run_setup(
+        self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float, ports: range = NO_PORTS
+    ) -> CheckRun:
+        """Run one command that sets a worktree up, as a check, but with a log of its own and told of the checkout."""
         ...
 
     async def end_leftover(self, attempt: AttemptId, process: Process) -> None:

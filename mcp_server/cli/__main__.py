@@ -1,5 +1,5 @@
 """`python -m mcp_server.cli` is `epicwave`."""
 
-from mcp_server.cli.main import main
+from mcp_server.cli.entry import main
 
 main()

@@ -119,12 +119,70 @@ def init(
 
 
 @app.command()
+def logs(
+    story: Annotated[str, typer.Argument(help="Id of the story.")],
+    epic: Annotated[str | None, typer.Option("--epic", help="Its epic, when several have a story of that id.")] = None,
+    attempt: Annotated[int | None, typer.Option("--attempt", help="Number of the attempt; default: the last.")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the story is at rest.")] = False,
+    checks: Annotated[bool, typer.Option("--checks", help="What its checks printed, not its agent.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    repo: Repo = Path(),
+) -> None:
+    """What a story's agent has printed; with -f what it prints now, over to its next attempt."""
+    from mcp_server.cli.logs import Asked, show_log  # noqa: PLC0415
+
+    anyio.run(show_log, repo.absolute(), Asked(story, epic, attempt, follow, checks, as_json))
+
+
+@app.command()
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    older_than: Annotated[float, typer.Option("--older-than", min=0, help="Days: logs, rescue refs, copies.")] = 14.0,
+    rescue: Annotated[bool, typer.Option("--rescue", help="Rescue refs of stories that are not merged, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    repo: Repo = Path(),
+) -> None:
+    """Remove what epicwave made here and nobody needs: worktrees and branches of attempts that are over, old logs."""
+    from mcp_server.cli.gc import Asked, collect  # noqa: PLC0415
+
+    raise typer.Exit(anyio.run(collect, repo.absolute(), Asked(dry_run, older_than, rescue, as_json)))
+
+
+@app.command()
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what is safe to mend, and say what was done.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    repo: Repo = Path(),
+) -> None:
+    """Look for what would stand in an epic's way here: git, hooks, agents, permissions, leftovers; with remedies."""
+    from mcp_server.cli.doctor import examine  # noqa: PLC0415
+
+    raise typer.Exit(anyio.run(examine, repo.absolute(), fix, as_json))
+
+
+@app.command()
 def serve(repo: Repo = Path()) -> None:
-    """Serve MCP on standard input and output, for an editor."""
-    from mcp_server.server.app import build  # noqa: PLC0415
+    """Serve MCP on standard input and output, for an editor; the work goes on in an engine process of its own.
+
+    Where there is none, because there is no repository (yet) or on Windows, this process does it all and ends it all.
+    """
+    from mcp_server.server.app import build  # noqa: PLC0415 - `cli/entry.py` has gone the short way if there is one
     from mcp_server.server.stdio import serve as serve_stdio  # noqa: PLC0415
 
     anyio.run(serve_stdio, build(repo.absolute()))
+
+
+@app.command()
+def engine(
+    repo: Repo = Path(),
+    idle_s: Annotated[
+        float, typer.Option(min=1, envvar="EPICWAVE_IDLE_S", help="End after so long with nobody and nothing alive.")
+    ] = 900.0,
+) -> None:
+    """Be the repository's engine process: `serve` and the other commands start it by themselves when there is none."""
+    from mcp_server.cli.engine import run_engine  # noqa: PLC0415
+
+    raise typer.Exit(anyio.run(run_engine, repo.absolute(), idle_s))
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from mcp_server.core.why import alerts
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.landed import adopt
 from mcp_server.errors import Code, Fault, JournalError, Refused
+from mcp_server.server.door import in_foreground
 from mcp_server.server.host import Host, journal_error
 from mcp_server.server.launch import Launch, launch
 from mcp_server.server.mirror import Mirror
@@ -67,7 +68,8 @@ async def run_epic(repo: Path, asked: Asked, console: Console | None = None) -> 
     try:
         async with ended_by_signal(lambda: _interrupted(outcome, console)), anyio.create_task_group() as group:
             try:
-                await _run(Host(world, group, "epicwave run"), planned, asked, console)
+                async with in_foreground(world, repo, group, "epicwave run") as host:
+                    await _run(host, planned, asked, console)
             except (Refused, Fault) as error:
                 outcome.error = error
             group.cancel_scope.cancel()

@@ -19,7 +19,9 @@ def open_console() -> Console:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 wave`, `2 waves`, `1 dependency`, `3 dependencies`."""
+    """`1 wave`, `2 waves`, `1 dependency`, `3 dependencies`, `2 branches`."""
     if number == 1:
         return f"1 {noun}"
-    return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
+    if noun.endswith("y"):
+        return f"{number} {noun[:-1]}ies"
+    return f"{number} {noun}es" if noun.endswith("ch") else f"{number} {noun}s"

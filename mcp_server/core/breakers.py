@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -28,7 +28,7 @@ from mcp_server.core.model import (
     Strategy,
     is_team,
 )
-from mcp_server.core.policy import FAULTS, cooldown_s, jitter, park_s
+from mcp_server.core.policy import FAULTS, REPOSITORYS, cooldown_s, jitter, park_s
 
 CLOSED = Breaker()
 
@@ -122,6 +122,15 @@ def probe_ends_s(ledger: Ledger, breaker: Breaker) -> float | None:
     return float("inf") if story.state in (StoryState.OFFERED, StoryState.RUNNING) else None
 
 
+def waits_s(ledger: Ledger) -> Iterator[float]:
+    """When a breaker lets something start again, or its probe has worked for long enough; past moments too."""
+    for breaker in ledger.breakers.values():
+        yield breaker.parked_until_s
+        if breaker.opened:
+            yield breaker.until_s
+            yield probe_ends_s(ledger, breaker) or 0.0
+
+
 def judged(ledger: Ledger, fact: Fact) -> Mapping[str, Breaker]:
     """The breakers after a fact about an attempt; `ledger` is as it was before."""
     epic = ledger.epics[fact.attempt.epic]
@@ -138,8 +147,8 @@ def judged(ledger: Ledger, fact: Fact) -> Mapping[str, Breaker]:
             return _with(ledger, REPOSITORY, lambda b: _faulted(ledger, b, policy, fact, fresh=True))
         case MergeRefused():
             return _with(ledger, REPOSITORY, _closed)
-        case AttemptFailed() if fact.cause is Cause.FAULT:
-            return _with(ledger, REPOSITORY, lambda b: _faulted(ledger, b, policy, fact))
+        case AttemptFailed() if fact.cause in REPOSITORYS:  # a sub-agent's probe begins with its lease
+            return _with(ledger, REPOSITORY, lambda b: _faulted(ledger, b, policy, fact, fresh=is_team(epic)))
         case AttemptFailed() if fact.cause is Cause.RATE_LIMIT:
             return _with(ledger, name, lambda b: _parked(ledger, b, policy, fact))
         case AttemptFailed() if fact.cause in FAULTS:

@@ -25,6 +25,7 @@ def brief(epic: Epic, story: Story, attempt: AttemptId, checks: tuple[tuple[str,
         _section("Why the last attempt did not land", _failure(story.failure)),
         _section("What the lead says", story.advice),
         _section("Checks", _checks(checks)),
+        _section("Ports", _ports(story.ports) if is_team(epic) else ""),
         _section("How your work is taken", _TEAM_RULES if is_team(epic) else _RULES),
     ]
     return "\n\n".join(p for p in parts if p) + "\n"
@@ -85,6 +86,11 @@ def _failure(failure: Failure | None) -> str:
             f"bring its commits here with `git cherry-pick HEAD..{failure.saved_ref}` if they are worth keeping."
         )
     return text
+
+
+def _ports(own: range) -> str:
+    """For whom no environment of ours reaches; a process has it as EPICWAVE_PORT_BASE."""
+    return f"Serve only on ports {own[0]} to {own[-1]}: other stories have others." if own else ""
 
 
 def _checks(checks: tuple[tuple[str, ...], ...]) -> str:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from mcp_server.core.model import LIVE, SETTLED, Cause, Epic, Story, StoryState, WaveState
-from mcp_server.core.stories import altered
+from mcp_server.core.model import LIVE, SETTLED, Breaker, Cause, Epic, EpicId, Ledger, Story, StoryState, WaveState
+
+
+def having(
+    ledger: Ledger, epics: Mapping[EpicId, Epic] | None = None, breakers: Mapping[str, Breaker] | None = None
+) -> Ledger:
+    """The ledger with these in the place of its own: `dataclasses.replace` in a third of the time."""
+    epics = ledger.epics if epics is None else epics
+    breakers = ledger.breakers if breakers is None else breakers
+    return Ledger(epics, breakers, ledger.as_of_s, ledger.seq, ledger.quiet_until_s)
 
 
 def put(epic: Epic, story: Story, **changes: Any) -> Epic:
     """The epic with one story changed."""
-    return replace(epic, stories=epic.stories.put(altered(story, **changes)))
+    return epic._replace(stories=epic.stories.put(story._replace(**changes)))
 
 
 def stop(epic: Epic, story: Story, reason: str, cause: Cause = Cause.STOPPED) -> Epic:
@@ -27,7 +36,7 @@ def drain(epic: Epic, because: str) -> Epic:
     """The epic with its wave admitting nothing more; a wave that does so already keeps its reason."""
     if epic.wave is None or epic.wave.state is not WaveState.RUNNING:
         return epic
-    return replace(epic, wave=replace(epic.wave, state=WaveState.DRAINING, ended_because=because))
+    return epic._replace(wave=replace(epic.wave, state=WaveState.DRAINING, ended_because=because))
 
 
 def halt(epic: Epic, because: str) -> Epic:

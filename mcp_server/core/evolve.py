@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain, compress, repeat
+from operator import is_not
 
 from mcp_server.core.breakers import judged, resumed
-from mcp_server.core.change import drain, put, stop
+from mcp_server.core.change import drain, having, put, stop
 from mcp_server.core.events import (
     EpicCancelled,
     EpicPaused,
@@ -37,47 +39,49 @@ from mcp_server.core.model import (
 )
 from mcp_server.core.outcomes import found, reported
 from mcp_server.core.settle import settle
-from mcp_server.core.stories import Stories, altered
+from mcp_server.core.stories import Stories
 
 
 def evolve(ledger: Ledger, event: Event) -> Ledger:
     """The ledger after a fact. Everything that follows from it at that moment (admission, ends of waves) is in it."""
     if event.at_s < ledger.as_of_s:  # a clock that was set back stands still
         event = replace(event, at_s=ledger.as_of_s)
-    after = replace(ledger, as_of_s=event.at_s, seq=ledger.seq + 1)
+    after = Ledger(ledger.epics, ledger.breakers, event.at_s, ledger.seq + 1, ledger.quiet_until_s)
     match event:
         case EpicPlanned():
             epic = _planned(ledger.epics.get(event.spec.id), event)
         case MergeFound():
             epic = found(ledger.epics[event.attempt.epic], event)
         case Ticked():
-            return _stamp(ledger, settle(after))
+            return _stamp(ledger, settle(after, ledger))
         case EpicResumed():
             epic = _told(ledger.epics[event.epic], event)
-            after = replace(after, breakers=resumed(after, epic))
+            after = having(after, breakers=resumed(after, epic))
         case _:
             if isinstance(event, Word):
                 epic = _told(ledger.epics[event.epic], event)
             else:
-                after = replace(after, breakers=judged(ledger, event))
+                after = having(after, breakers=judged(ledger, event))
                 epic = reported(after, ledger.epics[event.attempt.epic], event)
-    return _stamp(ledger, settle(replace(after, epics={**ledger.epics, epic.spec.id: epic}), epic.spec.id))
+    after = having(after, {**ledger.epics, epic.spec.id: epic})
+    return _stamp(ledger, settle(after, ledger, epic.spec.id))
 
 
 def _stamp(before: Ledger, after: Ledger) -> Ledger:
     """Date every change of state once, here: when, and by which fact."""
+    known = before.epics
     dated: dict[EpicId, Epic] = {}
-    for epic_id, epic in after.epics.items():
-        known = before.epics.get(epic_id)
-        if epic is known:
+    others = map(is_not, after.epics.values(), chain(known.values(), repeat(None)))  # a new one is the last
+    for name in compress(after.epics, others):
+        epic, was = after.epics[name], known.get(name)
+        if was is not None and epic.stories.stand_as(was.stories):
             continue
         stories = epic.stories
-        for old, story in epic.stories.since(known.stories if known is not None else None):
+        for old, story in stories.since(was.stories if was is not None else None):
             if old is None or (old.state, old.attempt) != (story.state, story.attempt):
-                stories = stories.put(altered(story, since_s=after.as_of_s, changed=after.seq))
-        if stories is not epic.stories:
-            dated[epic_id] = replace(epic, stories=stories)
-    return replace(after, epics={**after.epics, **dated}) if dated else after
+                stories = stories.put(story._replace(since_s=after.as_of_s, changed=after.seq))
+        dated[name] = epic._replace(stories=stories)
+    return having(after, {**after.epics, **dated}) if dated else after
 
 
 def _planned(before: Epic | None, event: EpicPlanned) -> Epic:
@@ -86,30 +90,30 @@ def _planned(before: Epic | None, event: EpicPlanned) -> Epic:
         known = before.stories.get(spec.id) if before is not None else None
         level, rank = event.levels[spec.id], event.ranks[spec.id]
         if known is not None:
-            story = replace(known, spec=spec, level=level, rank=rank)
+            story = known._replace(spec=spec, level=level, rank=rank)
         else:
             story = Story(spec=spec, level=level, rank=rank)
         if spec.done and story.state is not StoryState.MERGED:
-            story = replace(story, state=StoryState.MERGED)
+            story = story._replace(state=StoryState.MERGED)
         elif story.state is StoryState.MERGED and story.merged_as is None and not spec.done:
-            story = replace(story, state=StoryState.PENDING)  # the author took the mark back
+            story = story._replace(state=StoryState.PENDING)  # the author took the mark back
         stories.append(story)
     if before is None:
         return Epic(spec=event.spec, stories=Stories(stories))
-    return replace(before, spec=event.spec, stories=Stories(stories))
+    return before._replace(spec=event.spec, stories=Stories(stories))
 
 
 def _told(epic: Epic, event: Word) -> Epic:
     """What the lead said, or that the engine which ran the wave is gone."""
     match event:
         case WaveStarted() | WaveWidened():
-            return replace(_released(epic, event), paused="")
+            return _released(epic, event)._replace(paused="")
         case WaveDrained():
             return drain(epic, event.reason)
         case WaveInterrupted():
             return interrupted(epic, event)
         case EpicPaused() | EpicResumed():
-            return replace(epic, paused=event.reason if isinstance(event, EpicPaused) else "")
+            return epic._replace(paused=event.reason if isinstance(event, EpicPaused) else "")
         case EpicCancelled():
             return _epic_cancelled(epic, event.reason)
         case StoryCancelled():
@@ -150,20 +154,20 @@ def _started(epic: Epic, event: WaveStarted) -> Epic:
     left_over = (s.spec.id for s in epic.stories.values() if s.state is StoryState.MERGING)  # of an interrupted wave
     wave = Wave(number, WaveState.RUNNING, frozenset((*event.members, *left_over)), event.policy, event.at_s)
     epic = _queue(epic, event.members, event.policy.attempts, event.notes)
-    return replace(epic, wave=wave, cancelled=None, base=epic.base or event.base)
+    return epic._replace(wave=wave, cancelled=None, base=epic.base or event.base)
 
 
 def _widened(epic: Epic, event: WaveWidened) -> Epic:
     wave = epic.wave
     assert wave is not None, "a wave is widened while it lives"  # noqa: S101 - decide saw to it
     epic = _queue(epic, event.members, wave.policy.attempts, event.notes)
-    return replace(epic, wave=replace(wave, members=wave.members | frozenset(event.members)))
+    return epic._replace(wave=replace(wave, members=wave.members | frozenset(event.members)))
 
 
 def _epic_cancelled(epic: Epic, reason: str) -> Epic:
     for story in list(epic.stories.values()):
         epic = stop(epic, story, reason)
-    return replace(drain(epic, "cancelled"), cancelled=reason)
+    return drain(epic, "cancelled")._replace(cancelled=reason)
 
 
 def _retried(epic: Epic, event: StoryRetried) -> Epic:
@@ -171,7 +175,7 @@ def _retried(epic: Epic, event: StoryRetried) -> Epic:
     wave, story = epic.wave, epic.stories[event.story]
     notes = ((event.story, event.note),) if event.note else ()
     if wave is not None and wave.state is WaveState.RUNNING:
-        epic = replace(epic, wave=replace(wave, members=wave.members | {event.story}))
+        epic = epic._replace(wave=replace(wave, members=wave.members | {event.story}))
         return _queue(epic, (event.story,), wave.policy.attempts, notes)
     epic = _queue(epic, (event.story,), 0, notes)
     return put(epic, epic.stories[story.spec.id], state=StoryState.PENDING)

@@ -66,6 +66,9 @@ def overlap(a: Sequence[str], b: Sequence[str]) -> tuple[str, ...]:
 
     The narrower of two entries stands for them, and two globs of which neither is narrower both, as `x & y`.
     """
+    mine, theirs = _reach(tuple(a)), _reach(tuple(b))
+    if mine and theirs and mine.named.isdisjoint(theirs.passed) and theirs.named.isdisjoint(mine.passed):
+        return ()  # as nearly always, and found without comparing every entry with every other
     return tuple(sorted({narrower(one, other) for one in a for other in b if meet(one, other)}))
 
 
@@ -80,6 +83,21 @@ def meet(one: str, other: str) -> bool:
         for left in _alternatives(one)
         for right in _alternatives(other)
     )
+
+
+class _Reach(NamedTuple):
+    """Of a footprint without globs: what its entries name, and that together with all folders on the way there."""
+
+    named: frozenset[str]
+    passed: frozenset[str]
+
+
+@lru_cache(maxsize=1 << 15)
+def _reach(entries: tuple[str, ...]) -> _Reach | None:
+    if any(map(is_glob, entries)):
+        return None
+    named = frozenset(map(_below, entries))
+    return _Reach(named, frozenset(path[: end + 1] for path in named for end, char in enumerate(path) if char == "/"))
 
 
 def narrower(one: str, other: str) -> str:

@@ -33,7 +33,7 @@ def interrupted(epic: Epic, event: WaveInterrupted) -> Epic:
 
 def _end_wave(epic: Epic) -> Epic:
     assert epic.wave is not None, "only a wave can end"  # noqa: S101 - its caller looked
-    return replace(epic, wave=replace(epic.wave, state=WaveState.FINISHED, ended_because=ENDED))
+    return epic._replace(wave=replace(epic.wave, state=WaveState.FINISHED, ended_because=ENDED))
 
 
 def _all_fail_fast(before: Epic, after: Epic) -> Epic:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
+from itertools import pairwise, product
 
+from mcp_server.core.blocks import taken
 from mcp_server.core.breakers import CLOSED, profile_of
 from mcp_server.core.footprint import overlap
 from mcp_server.core.leases import attempt_of, claimable
@@ -23,7 +24,7 @@ from mcp_server.core.model import (
     is_alive,
     is_team,
 )
-from mcp_server.core.settle import dependencies_merged
+from mcp_server.core.settle import dependencies_merged, settle
 from mcp_server.core.spending import epic_share
 from mcp_server.core.wanted import Integrate, next_wake_s, wanted
 
@@ -44,6 +45,7 @@ def check(ledger: Ledger) -> None:
             _check_story(epic, story)
         _check_wave(epic)
     _check_files(ledger, [(e, s) for e in ledger.epics.values() for s in e.stories.in_state(*ACTIVE)])
+    _check_ports(ledger)
     _check_breakers(ledger)
     _check_jobs(ledger)
 
@@ -63,6 +65,7 @@ def check_change(before: Ledger, after: Ledger) -> None:
                 _check_story(epic, story)
             _check_wave(epic)
     _check_files(after, touched)
+    _check_ports(after)
     _check_breakers(after)
     _check_jobs(after)
 
@@ -73,6 +76,13 @@ def check_step(before: Ledger, after: Ledger) -> None:
     for name, epic in after.epics.items():
         if epic is not before.epics.get(name):
             _check_steps(after, before.epics.get(name), epic)
+
+
+def check_settled(ledger: Ledger) -> None:
+    """What a fold that looks only at what a fact has touched must not miss."""
+    settled = settle(ledger)
+    assert settled == ledger, "all that can follow from the last fact has followed"
+    assert ledger.quiet_until_s <= settled.quiet_until_s, "no moment is slept through"
 
 
 def _check_steps(ledger: Ledger, before: Epic | None, epic: Epic) -> None:
@@ -112,6 +122,11 @@ def _check_slots(ledger: Ledger) -> None:
     alive = sum(s.head is None for e in ledger.epics.values() for s in e.stories.in_state(*LIVE))
     slots = max((w.policy.slots for w in _alive_waves(ledger)), default=0)
     assert alive <= slots, "no more attempts are alive than there are slots"
+
+
+def _check_ports(ledger: Ledger) -> None:
+    blocks = taken(ledger)
+    assert all(a[1] <= b[0] for a, b in pairwise(blocks)), "no two attempts in flight share a port"
 
 
 def _check_jobs(ledger: Ledger) -> None:

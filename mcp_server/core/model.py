@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from mcp_server.core.limits import Budget, Environment
+
 if TYPE_CHECKING:
     from mcp_server.core.stories import Stories
 
@@ -113,6 +115,8 @@ class Cause(StrEnum):
     SPAWN = "spawn"  # its agent could not be started
     CRASH = "crash"  # its agent was ended by a signal that we did not send
     FAULT = "fault"  # git or the disk
+    SETUP = "setup"  # its worktree could not be set up: a command of the configuration failed
+    QUOTA = "quota"  # its worktree grew beyond what the configuration allows
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,7 @@ class Usage:
 
 
 NOTHING_USED = Usage()
+NO_PORTS = range(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +204,7 @@ class Lease:
     """The commit that it handed in last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
+class Story(NamedTuple):
     """What has become of one story."""
 
     spec: StorySpec
@@ -226,6 +230,8 @@ class Story:
     failure: Failure | None = None
     agent: str = ""
     """Profile that the current attempt was admitted for."""
+    ports: range = NO_PORTS
+    """Of the current attempt alone, by convention, until it is merged or over."""
     faults: int = 0
     """Faults that cost it no attempt, since a wave last released it."""
     used: Usage = NOTHING_USED
@@ -265,16 +271,6 @@ class Strategy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
-    """Limits of money and tokens; None for no limit. Tokens are counted as in `Usage`."""
-
-    story_usd: float | None = None
-    story_tokens: int | None = None
-    epic_usd: float | None = None
-    epic_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
     """The settings a wave runs under, written into its first event so that replay needs no configuration."""
 
@@ -307,6 +303,7 @@ class Policy:
     epic_timeout_s: float | None = None
     """How long a wave may take in all; what is alive then is stopped."""
     budget: Budget = field(default_factory=Budget)
+    environment: Environment = field(default_factory=Environment)
     adaptive_slots: bool = False
     """Faults and rate limits lower the wave's slots, calm raises them again."""
     seed: int = 0  # of the jitter in all waits
@@ -361,8 +358,7 @@ REPOSITORY = "*"
 """Name of the breaker of git and the disk; the others have the names of agent profiles."""
 
 
-@dataclass(frozen=True, slots=True)
-class Epic:
+class Epic(NamedTuple):
     """One epic's whole state."""
 
     spec: EpicSpec
@@ -388,6 +384,8 @@ class Ledger:
     as_of_s: float = 0.0
     seq: int = 0
     """Number of facts folded in; the cursor of `since`."""
+    quiet_until_s: float = field(default=0.0, compare=False)
+    """Until then time alone changes nothing: it follows from the rest, and `settle` keeps it."""
 
 
 def is_team(epic: Epic) -> bool:

@@ -77,7 +77,7 @@ def _went_on(
         case AttemptClaimed():
             return _running(epic, story, event, process=event.process)
         case AttemptSucceeded():
-            epic = _tallied(replace(epic, merges=epic.merges + 1), event.at_s, bad=False)
+            epic = _tallied(epic._replace(merges=epic.merges + 1), event.at_s, bad=False)
             return put(
                 epic,
                 story,
@@ -125,7 +125,7 @@ def _lease_after(lease: Lease | None, event: LeaseRenewed | LeaseEnded) -> Lease
 def _repair(epic: Epic, story: Story, event: MergeRefused, failure: Failure) -> Epic:
     """The sub-agent that did the work is still there and knows it: it mends the conflict or the red check."""
     assert story.lease is not None, "can_repair looked"  # noqa: S101
-    repairing = replace(story, repairs=story.repairs + 1)
+    repairing = story._replace(repairs=story.repairs + 1)
     until_s = renewed_until_s(repairing, story.lease, epic, event.at_s)
     return put(
         epic,
@@ -194,7 +194,7 @@ def _tallied(epic: Epic, at_s: float, *, bad: bool) -> Epic:
     wave = replace(wave, ends=ends, calm_since_s=at_s if bad else wave.calm_since_s)
     if bad and too_bad(ends) and wave.fewer < wave.policy.slots - 1:
         wave = replace(wave, fewer=wave.fewer + 1, ends=())
-    return replace(epic, wave=wave)
+    return epic._replace(wave=wave)
 
 
 def _ended(epic: Epic, story: Story, failure: Failure, *, is_free: bool, at_s: float) -> Epic:
@@ -256,7 +256,7 @@ def found(epic: Epic, event: MergeFound) -> Epic:
     """Merged, whatever the journal believed; what belonged to an attempt that this one has overtaken is over."""
     story = epic.stories[event.attempt.story]
     attempt = max(story.attempt, event.attempt.number)
-    epic = replace(epic, merges=epic.merges + 1, base=epic.base or event.onto)
+    epic = epic._replace(merges=epic.merges + 1, base=epic.base or event.onto)
     return put(
         epic,
         story,

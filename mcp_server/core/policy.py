@@ -21,10 +21,12 @@ WARN_AT = 0.8
 """Share of a budget from which on the status warns."""
 
 
-WORLDS_DOING = frozenset({Cause.SPAWN, Cause.API_ERROR, Cause.FAULT})
+WORLDS_DOING = frozenset({Cause.SPAWN, Cause.API_ERROR, Cause.FAULT, Cause.SETUP})
 """Faults that no story can be the reason of: they cost it no attempt."""
 FAULTS = WORLDS_DOING | {Cause.CRASH, Cause.STALL, Cause.LEASE_LOST}
 """What a breaker counts."""
+REPOSITORYS = frozenset({Cause.FAULT, Cause.SETUP})
+"""Those that every agent would meet: the breaker of the repository counts them, and not the agent's."""
 BACKED_OFF = WORLDS_DOING | {Cause.CRASH}
 """Faults that come so fast that the next try has to wait."""
 

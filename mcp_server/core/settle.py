@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from math import inf
 
+from mcp_server.core.blocks import free_block
 from mcp_server.core.breakers import Hold, choose, looked_after, with_probe
-from mcp_server.core.change import halt, put
+from mcp_server.core.breakers import waits_s as breaker_waits_s
+from mcp_server.core.change import halt, having, put
 from mcp_server.core.footprint import overlap
 from mcp_server.core.model import (
     LIVE,
@@ -28,22 +31,68 @@ from mcp_server.core.model import (
 )
 from mcp_server.core.policy import CALM_S, FAULTS
 from mcp_server.core.spending import closed, epic_share, epic_words
-from mcp_server.core.stories import altered, urgency
+from mcp_server.core.stories import urgency
 
 UNDER_WAY = frozenset(StoryState) - SETTLED - {StoryState.PENDING}
 """States in which a story of a wave has not come to rest yet."""
 
 
-def settle(ledger: Ledger, *touched: EpicId) -> Ledger:
-    """The ledger with everything done that its moment (`as_of_s`) allows; the same object when that is nothing.
+def settle(ledger: Ledger, before: Ledger | None = None, touched: EpicId | None = None) -> Ledger:
+    """The ledger with everything done that its moment (`as_of_s`) allows; an equal one when that is nothing.
 
-    `touched` are the epics that are not as they were when they were settled last; all when none is named. Stories of
-    any epic may be admitted: slots and files are shared. To leave the queue or to end, an epic needs its own change.
+    All epics are looked at, unless `before` is a settled ledger and nothing that it waits for has come since. Then
+    only `touched` is, the one epic that has changed, and who may start, since slots and files are shared.
     """
-    on_time = _living(ledger, tuple(ledger.epics), lambda epic: _on_time(epic, ledger.as_of_s))
-    changed = (name for name, epic in on_time.epics.items() if epic is not ledger.epics[name])
-    names = tuple({*touched, *changed}) if touched else tuple(ledger.epics)
-    return _living(_admit(looked_after(_living(on_time, names, _put_back))), names, _end)
+    if before is None or before.quiet_until_s <= ledger.as_of_s:
+        return _settled(ledger, tuple(ledger.epics), inf)
+    if touched is None or _stands(before, ledger, touched):
+        return ledger
+    return _settled(ledger, (touched,), before.quiet_until_s)
+
+
+def _settled(ledger: Ledger, names: tuple[EpicId, ...], others_quiet_until_s: float) -> Ledger:
+    now_s = ledger.as_of_s
+    ledger = _living(ledger, names, lambda epic: _put_back(_on_time(epic, now_s)))
+    ledger = _living(_admit(looked_after(ledger)), names, _end)
+    coming = (wait_s for wait_s in waits_s(ledger, *names) if wait_s > now_s)
+    quiet_until_s = min((others_quiet_until_s, *coming))
+    return ledger if quiet_until_s == ledger.quiet_until_s else replace(ledger, quiet_until_s=quiet_until_s)
+
+
+def _stands(before: Ledger, after: Ledger, name: EpicId) -> bool:
+    """True when nothing of the epic has changed that settling looks at, and no breaker has."""
+    was, epic = before.epics.get(name), after.epics[name]
+    return (
+        was is not None
+        and (epic.wave, epic.paused, epic.used) == (was.wave, was.paused, was.used)
+        and after.breakers is before.breakers
+        and (epic.stories.stand_as(was.stories) or _only_started(after, was, epic))
+    )
+
+
+def _only_started(ledger: Ledger, was: Epic, epic: Epic) -> bool:
+    """True when agents of offered stories have begun to work and no more: only of a probe does the time count."""
+    if any(breaker.probe is not None for breaker in ledger.breakers.values()):
+        return False
+    changed = epic.stories.since(was.stories)
+    return all(old and (old.state, new.state) == (StoryState.OFFERED, StoryState.RUNNING) for old, new in changed)
+
+
+def waits_s(ledger: Ledger, *names: EpicId) -> Iterator[float]:
+    """Moments at which time alone may start a story, close a breaker, end a wave or widen it; past ones too.
+
+    Of these epics; of all when none is named.
+    """
+    yield from breaker_waits_s(ledger)
+    for name in names or ledger.epics:
+        epic = ledger.epics[name]
+        wave = epic.wave
+        if wave is None or not is_alive(wave):
+            continue
+        yield deadline_s(wave) or 0.0
+        yield calm_at_s(wave) or 0.0
+        if wave.state is WaveState.RUNNING and not epic.paused:
+            yield from (s.not_before_s for s in epic.stories.delayed() if s.state is StoryState.QUEUED)
 
 
 def slots_of(wave: Wave) -> int:
@@ -72,7 +121,7 @@ def _on_time(epic: Epic, now_s: float) -> Epic:
     if epic_share(epic) >= 1.0:
         return halt(epic, f"budget: {epic_words(epic)} are used")
     if calm_s is not None and calm_s <= now_s:
-        return replace(epic, wave=replace(wave, fewer=wave.fewer - 1, calm_since_s=now_s, ends=()))
+        return epic._replace(wave=replace(wave, fewer=wave.fewer - 1, calm_since_s=now_s, ends=()))
     return epic
 
 
@@ -80,7 +129,7 @@ def _living(ledger: Ledger, names: tuple[EpicId, ...], settled: Callable[[Epic],
     """The ledger with each of these epics settled whose wave is alive."""
     epics = ((name, ledger.epics[name]) for name in names)
     after = {name: now for name, epic in epics if is_alive(epic.wave) and (now := settled(epic)) is not epic}
-    return replace(ledger, epics={**ledger.epics, **after}) if after else ledger
+    return having(ledger, {**ledger.epics, **after}) if after else ledger
 
 
 def dependencies_merged(epic: Epic, story: Story) -> bool:
@@ -95,8 +144,8 @@ def _put_back(epic: Epic) -> Epic:
     draining = wave.state is WaveState.DRAINING
     while leaving := list(stories.in_state(StoryState.QUEUED) if draining else stories.doomed()):
         for story in leaving:
-            stories = stories.put(altered(story, state=StoryState.PENDING, not_before_s=0.0))
-    return epic if stories is epic.stories else replace(epic, stories=stories)
+            stories = stories.put(story._replace(state=StoryState.PENDING, not_before_s=0.0))
+    return epic if stories is epic.stories else epic._replace(stories=stories)
 
 
 def candidates(ledger: Ledger, waiting: dict[EpicId, int] | None = None) -> Iterator[tuple[Epic, Wave, Story]]:
@@ -105,42 +154,52 @@ def candidates(ledger: Ledger, waiting: dict[EpicId, int] | None = None) -> Iter
     `waiting` has for each epic the mask of those to look at, which may shrink on the way; all that are ready if None.
     """
     left = waiting if waiting is not None else {name: epic.stories.ready for name, epic in ledger.epics.items()}
-    return heapq.merge(*(_line(ledger, name, left) for name in left), key=lambda c: urgency(c[2]))
+    first = ((nth, name, _next(ledger, name, left)) for nth, name in enumerate(left))
+    line = [(urgency(found[2]), nth, name, found) for nth, name, found in first if found is not None]
+    heapq.heapify(line)
+    while line:
+        _, nth, name, found = line[0]
+        if found[2].not_before_s <= ledger.as_of_s:
+            yield found
+        found = _next(ledger, name, left)
+        if found is None:
+            heapq.heappop(line)
+        else:
+            heapq.heapreplace(line, (urgency(found[2]), nth, name, found))
 
 
-def _line(ledger: Ledger, name: EpicId, left: dict[EpicId, int]) -> Iterator[tuple[Epic, Wave, Story]]:
-    epic = ledger.epics[name]
+def _next(ledger: Ledger, name: EpicId, left: dict[EpicId, int]) -> tuple[Epic, Wave, Story] | None:
+    """The most urgent one of those that are left, which it then is no more; None in an epic that starts none."""
+    epic, mask = ledger.epics[name], left[name]
     wave = epic.wave
-    while wave is not None and wave.state is WaveState.RUNNING and not epic.paused and (mask := left[name]):
-        left[name] = mask & (mask - 1)
-        story = epic.stories.first(mask)
-        if story.not_before_s <= ledger.as_of_s:
-            yield epic, wave, story
+    if not mask or epic.paused or wave is None or wave.state is not WaveState.RUNNING:
+        return None
+    left[name] = mask & (mask - 1)
+    return epic, wave, epic.stories.first(mask)
 
 
-def occupied(ledger: Ledger, wave: Wave) -> list[tuple[Epic, Story]]:
-    """Stories of the whole repository that take a slot, as this wave counts them.
+def holders(ledger: Ledger) -> list[tuple[Epic, Story]]:
+    """Stories of the whole repository that have begun and are not merged yet."""
+    return [(epic, story) for epic in ledger.epics.values() for story in epic.stories.holding()]
+
+
+def occupied(begun: Sequence[tuple[Epic, Story]], wave: Wave) -> list[tuple[Epic, Story]]:
+    """Those of the `holders` that take a slot, as this wave counts them.
 
     One after the other (`sequential`) means that the one before is merged, so there the merge queue counts too. A
     sub-agent waits for the outcome and may have to repair: its story takes its slot until it is merged.
     """
     counted = LIVE | {StoryState.MERGING} if wave.policy.strategy is Strategy.SEQUENTIAL else LIVE
-    return [
-        (e, s)
-        for e in ledger.epics.values()
-        for s in e.stories.holding()
-        if s.state in counted or (s.state is StoryState.MERGING and s.lease is not None)
-    ]
+    return [(e, s) for e, s in begun if s.state in counted or (s.state is StoryState.MERGING and s.lease is not None)]
 
 
-def clash(ledger: Ledger, wave: Wave, story: Story) -> tuple[Epic, Story, tuple[str, ...]] | None:
-    """The story that holds a file this one needs, and what they share; None when its files are free."""
+def clash(begun: Sequence[tuple[Epic, Story]], wave: Wave, story: Story) -> tuple[Epic, Story, tuple[str, ...]] | None:
+    """The one of the `holders` that has a file this story needs, and what they share; None when its files are free."""
     if not wave.policy.conflict_detection or not story.spec.files:
         return None
-    for epic in ledger.epics.values():
-        for other in epic.stories.holding():
-            if shared := overlap(story.spec.files, other.spec.files):
-                return epic, other, shared
+    for epic, other in begun:
+        if shared := overlap(story.spec.files, other.spec.files):
+            return epic, other, shared
     return None
 
 
@@ -149,38 +208,41 @@ def _admit(ledger: Ledger) -> Ledger:
 
     While a breaker is half open, who has just had a fault comes last: another story shows better what is wrong.
     """
-    taken: dict[Strategy, int] = {}
+    begun, taken = holders(ledger), dict[Strategy, int]()
     waiting = {
-        name: epic.stories.ready
+        name: ready
         for name, epic in ledger.epics.items()
-        if epic.stories.ready and epic.wave is not None and not _is_full(ledger, epic.wave, taken)
+        if (ready := epic.stories.ready) and epic.wave is not None and not _is_full(begun, epic.wave, taken)
     }
     found = candidates(ledger, waiting) if waiting else iter(())
     if any(breaker.opened for breaker in ledger.breakers.values()):
         found = iter(sorted(found, key=lambda c: c[2].failure is not None and c[2].failure.cause in FAULTS))
     for epic, wave, story in found:
         name = epic.spec.id
-        if _is_full(ledger, wave, taken):
+        if _is_full(begun, wave, taken):
             waiting[name] = 0  # nobody of this wave has a slot
             continue
-        if clash(ledger, wave, story) is not None:
+        if clash(begun, wave, story) is not None:
             continue
         profile = "" if is_team(epic) else choose(ledger, wave.policy, story)
         if isinstance(profile, Hold):
             continue
         ledger = _admitted(ledger, epic.spec.id, story, profile)
-        taken.clear()
+        begun, taken = holders(ledger), {}
     return ledger
 
 
 def _admitted(ledger: Ledger, epic_id: EpicId, story: Story, profile: str) -> Ledger:
+    before = ledger.epics[epic_id]
+    assert before.wave is not None, "only a wave admits"  # noqa: S101 - for the type checker
     epic = put(
-        ledger.epics[epic_id],
+        before,
         closed(story),
         state=StoryState.OFFERED,
         attempt=story.attempt + 1,
         agent=profile,
         adopted=False,
+        ports=free_block(ledger, before.wave.policy.environment),
         base=None,
         head=None,
         proven=None,
@@ -190,14 +252,14 @@ def _admitted(ledger: Ledger, epic_id: EpicId, story: Story, profile: str) -> Le
     )
     attempt = AttemptId(epic_id, story.spec.id, story.attempt + 1)
     breakers = with_probe(ledger, (profile, REPOSITORY), attempt) if profile else ledger.breakers
-    return replace(ledger, epics={**ledger.epics, epic_id: epic}, breakers=breakers)
+    return having(ledger, {**ledger.epics, epic_id: epic}, breakers)
 
 
-def _is_full(ledger: Ledger, wave: Wave, taken: dict[Strategy, int]) -> bool:
-    """True when the wave has no slot left. `taken` keeps what was counted; clear it when a story is admitted."""
+def _is_full(begun: Sequence[tuple[Epic, Story]], wave: Wave, taken: dict[Strategy, int]) -> bool:
+    """True when the wave has no slot left. `taken` keeps what was counted of `begun`."""
     kind = wave.policy.strategy
     if kind not in taken:
-        taken[kind] = len(occupied(ledger, wave))
+        taken[kind] = len(occupied(begun, wave))
     return taken[kind] >= slots_of(wave)
 
 
@@ -205,4 +267,4 @@ def _end(epic: Epic) -> Epic:
     wave = epic.wave
     if wave is None or any(s.spec.id in wave.members for s in epic.stories.in_state(*UNDER_WAY)):
         return epic
-    return replace(epic, wave=replace(wave, state=WaveState.FINISHED))
+    return epic._replace(wave=replace(wave, state=WaveState.FINISHED))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mcp_server.core.change import put
 from mcp_server.core.model import NOTHING_USED, Budget, Epic, Story, Usage
 from mcp_server.core.policy import WARN_AT
@@ -76,9 +74,9 @@ def told(epic: Epic, story: Story, usage: Usage) -> Epic:
     """The epic with what the current attempt has cost so far; it never becomes less."""
     now = Usage(max(usage.usd, story.using.usd), max(usage.tokens, story.using.tokens))
     more = Usage(now.usd - story.using.usd, now.tokens - story.using.tokens)
-    return replace(put(epic, story, using=now), used=epic.used.plus(more)) if more != NOTHING_USED else epic
+    return put(epic, story, using=now)._replace(used=epic.used.plus(more)) if more != NOTHING_USED else epic
 
 
 def closed(story: Story) -> Story:
     """The story with the costs of its current attempt among those of its earlier ones: the attempt is over."""
-    return replace(story, used=story.used.plus(story.using), using=NOTHING_USED)
+    return story._replace(used=story.used.plus(story.using), using=NOTHING_USED)

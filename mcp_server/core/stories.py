@@ -7,10 +7,10 @@ order of urgency, so that the lowest bit is the next one to be admitted.
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import chain, compress
-from operator import attrgetter, is_not
-from typing import Any, NamedTuple, TypeVar
+from operator import is_not
+from typing import NamedTuple, TypeVar
 
 from mcp_server.core.model import DOOMS, HOLDS_FILES, SATISFIES, Story, StoryId, StoryState
 
@@ -47,8 +47,8 @@ class _Marks(NamedTuple):
     """With a dependency that this wave will not satisfy."""
     delayed: int
     """Queued or merging with a `not_before_s`, be it past or to come."""
-    held: int
-    """In a state of `HOLDS_FILES`."""
+    held: tuple[int, ...]
+    """Places of those in a state of `HOLDS_FILES`, which are few."""
 
 
 class Stories(Mapping[StoryId, Story]):
@@ -76,15 +76,11 @@ class Stories(Mapping[StoryId, Story]):
         old = chunk[low]
         if story is old:
             return self
-        if story.spec is not old.spec or (story.level, story.rank) != (old.level, old.rank):
+        if story.spec is not old.spec or story.level != old.level or story.rank != old.rank:
             return Stories(story if s is old else s for s in self.values())
         changed = object.__new__(Stories)
         changed._shape = self._shape
-        changed._chunks = (
-            *self._chunks[:high],
-            (*chunk[:low], story, *chunk[low + 1 :]),
-            *self._chunks[high + 1 :],
-        )
+        changed._chunks = _with(self._chunks, high, _with(chunk, low, story))
         changed._marks = _moved(self._shape, self._marks, place, old, story)
         return changed
 
@@ -140,8 +136,7 @@ class Stories(Mapping[StoryId, Story]):
 
     def holding(self) -> Iterator[Story]:
         """Those in a state of `HOLDS_FILES`, in the author's order."""
-        held = self._marks.held
-        return self._of(held) if held else iter(())
+        return map(self._at, self._marks.held)
 
     @property
     def ready(self) -> int:
@@ -176,6 +171,10 @@ class Stories(Mapping[StoryId, Story]):
             return
         for old, new in _differing(before._chunks, self._chunks):  # noqa: SLF001
             yield from _differing(old, new)
+
+    def stand_as(self, before: Stories) -> bool:
+        """True when all are in the states and attempts in which they were, and wait for the same moments."""
+        return self._marks is before._marks
 
     def is_marked_right(self) -> bool:
         """True when all that is derived agrees with the rows."""
@@ -230,18 +229,6 @@ class _Pairs(ItemsView[StoryId, Story]):
         return zip(self._mapping, self._mapping.rows(), strict=True)
 
 
-_values = attrgetter(*(field.name for field in fields(Story)))
-_NTH = {field.name: nth for nth, field in enumerate(fields(Story))}
-
-
-def altered(story: Story, **changes: Any) -> Story:
-    """The story with some fields changed: `dataclasses.replace` in half the time."""
-    values = list(_values(story))
-    for name, value in changes.items():
-        values[_NTH[name]] = value
-    return Story(*values)
-
-
 def urgency(story: Story) -> tuple[float, int, StoryId]:
     """What admission goes by: the longest way to the end of the epic first."""
     return -story.rank, story.level, story.spec.id
@@ -277,7 +264,7 @@ def _marks_of(shape: _Shape, rows: tuple[Story, ...]) -> _Marks:
         ),
         _mask(nth for nth, needs in enumerate(shape.needs) if needs & dooming),
         _mask(nth for nth, story in enumerate(rows) if _is_delayed(story)),
-        _union(states, HOLDS_FILES),
+        tuple(nth for nth, story in enumerate(rows) if story.state in HOLDS_FILES),
     )
 
 
@@ -286,26 +273,33 @@ def _moved(shape: _Shape, marks: _Marks, place: int, old: Story, new: Story) -> 
     was, state = old.state, new.state
     late = _is_delayed(new)
     here = 1 << place
-    if late != bool(marks.delayed & here):
-        marks = marks._replace(delayed=marks.delayed ^ here)
-    if was is state:
+    if late != bool(marks.delayed & here) or new.not_before_s != old.not_before_s:
+        marks = marks._replace(delayed=marks.delayed | here if late else marks.delayed & ~here)
+    if was is state and new.attempt == old.attempt:
         return marks
     states = {**marks.states, was: marks.states[was] ^ here, state: marks.states[state] | here}
-    satisfied, dooming = _union(states, SATISFIES), _union(states, DOOMS)
     held = marks.held
     if (was in HOLDS_FILES) != (state in HOLDS_FILES):
-        held ^= here
-    ready, doomed, queued = marks.ready, marks.doomed, states[StoryState.QUEUED]
-    if queued & here and not shape.needs[place] & ~satisfied:
+        held = tuple(sorted({*held} ^ {place}))
+    ready, doomed = marks.ready, marks.doomed
+    if state is StoryState.QUEUED and not shape.needs[place] & ~_union(states, SATISFIES):
         ready |= 1 << shape.urgency[place]
     elif was is StoryState.QUEUED:
         ready &= ~(1 << shape.urgency[place])
     if (was in SATISFIES, was in DOOMS) != (state in SATISFIES, state in DOOMS):
+        queued, satisfied, dooming = states[StoryState.QUEUED], _union(states, SATISFIES), _union(states, DOOMS)
         for nth in shape.dependents[place]:
             one, urgent, needs = 1 << nth, 1 << shape.urgency[nth], shape.needs[nth]
             ready = ready | urgent if queued & one and not needs & ~satisfied else ready & ~urgent
             doomed = doomed | one if needs & dooming else doomed & ~one
     return _Marks(states, ready, doomed, marks.delayed, held)
+
+
+def _with(items: tuple[_T, ...], at: int, item: _T) -> tuple[_T, ...]:
+    """The tuple with another item in one place."""
+    copy = list(items)
+    copy[at] = item
+    return tuple(copy)
 
 
 def _differing(before: tuple[_T, ...], after: tuple[_T, ...]) -> Iterator[tuple[_T, _T]]:

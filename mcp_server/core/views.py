@@ -38,17 +38,17 @@ class EpicState(StrEnum):
 
 def epic_state(ledger: Ledger, epic: Epic) -> EpicState:
     """The epic's state, from its stories, its wave, and the breakers of its agents."""
-    states = [s.state for s in epic.stories.values()]
-    if any(s in LIVE or s is StoryState.MERGING for s in states):
-        idle = epic.paused and is_team(epic) and not any(s in BUSY for s in states)
+    stories = epic.stories
+    if stories.any_in(*LIVE, StoryState.MERGING):
+        idle = epic.paused and is_team(epic) and not stories.any_in(*BUSY)
         return EpicState.PAUSED if idle else EpicState.ACTIVE
     if is_alive(epic.wave):
         return EpicState.PAUSED if epic.paused or holds(ledger, epic) else EpicState.ACTIVE
-    if all(s in SATISFIES for s in states):
+    if stories.count(*SATISFIES) == len(stories):
         return EpicState.DONE
     if epic.cancelled is not None:
         return EpicState.CANCELLED
-    if not ready(epic):
+    if not any(is_ready(epic, s) for s in stories.in_state(StoryState.PENDING)):
         return EpicState.BLOCKED
     return EpicState.PLANNED if epic.wave is None else EpicState.READY
 
@@ -75,8 +75,12 @@ def question(story: Story) -> str:
 
 def ready(epic: Epic) -> list[StoryId]:
     """Pending stories whose dependencies are merged: what the next wave would start."""
-    pending = [s for s in epic.stories.values() if s.state is StoryState.PENDING and not question(s)]
-    return [s.spec.id for s in pending if dependencies_merged(epic, s)]
+    return [s.spec.id for s in epic.stories.in_state(StoryState.PENDING) if is_ready(epic, s)]
+
+
+def is_ready(epic: Epic, story: Story) -> bool:
+    """True for a pending story that could start: it asks nothing, and all that it builds on is there."""
+    return not question(story) and dependencies_merged(epic, story)
 
 
 def roots_of_block(epic: Epic, story: Story) -> list[StoryId]:
@@ -94,7 +98,7 @@ def roots_of_block(epic: Epic, story: Story) -> list[StoryId]:
             roots.append(dependency)
         elif below.state not in SATISFIES:
             ahead.extend(below.spec.depends_on)
-    return sorted(roots, key=list(epic.stories).index)
+    return sorted(roots, key=list(epic.stories).index) if len(roots) > 1 else roots
 
 
 def is_blocked(epic: Epic, story: Story) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mcp_server.core.breakers import probe_ends_s
 from mcp_server.core.leases import is_over
-from mcp_server.core.model import AttemptId, Epic, Ledger, StoryState, WaveState, is_alive, is_team
-from mcp_server.core.settle import calm_at_s, deadline_s
+from mcp_server.core.model import AttemptId, Epic, Ledger, StoryState, is_team
+from mcp_server.core.settle import waits_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,32 +68,11 @@ def merge_head(epic: Epic) -> AttemptId | None:
 
 def next_wake_s(ledger: Ledger) -> float | None:
     """The first moment after `as_of_s` at which time alone may change something; None when none will."""
-    waits = [*_breaker_waits(ledger), *_wave_waits(ledger)]
+    waits = [*waits_s(ledger)]
     for epic in ledger.epics.values():
-        running = epic.wave is not None and epic.wave.state is WaveState.RUNNING and not epic.paused
-        for story in epic.stories.delayed():
-            queued = story.state is StoryState.QUEUED and running
-            if queued or story.state is StoryState.MERGING:
-                waits.append(story.not_before_s)
+        waits += [s.not_before_s for s in epic.stories.delayed() if s.state is StoryState.MERGING]
         for story in epic.stories.in_state(StoryState.RUNNING):
             lease = story.lease
             if lease is not None and lease.ended is None:
                 waits.append(lease.until_s)
     return min((wait_s for wait_s in waits if ledger.as_of_s < wait_s < float("inf")), default=None)
-
-
-def _breaker_waits(ledger: Ledger) -> Iterator[float]:
-    """When a breaker lets something start again, or its probe has worked for long enough."""
-    for breaker in ledger.breakers.values():
-        yield breaker.parked_until_s
-        if breaker.opened:
-            yield breaker.until_s
-            yield probe_ends_s(ledger, breaker) or 0.0
-
-
-def _wave_waits(ledger: Ledger) -> Iterator[float]:
-    """When a wave's time is up, or it takes back a slot."""
-    for epic in ledger.epics.values():
-        if epic.wave is not None and is_alive(epic.wave):
-            yield deadline_s(epic.wave) or 0.0
-            yield calm_at_s(epic.wave) or 0.0

@@ -8,6 +8,7 @@ from mcp_server.core.breakers import Hold, Holding, choose, team_hold
 from mcp_server.core.model import (
     REPOSITORY,
     SATISFIES,
+    Cause,
     Epic,
     Failure,
     Ledger,
@@ -18,7 +19,7 @@ from mcp_server.core.model import (
     is_alive,
     is_team,
 )
-from mcp_server.core.settle import candidates, clash, dependencies_merged, occupied, slots_of
+from mcp_server.core.settle import candidates, clash, dependencies_merged, holders, occupied, slots_of
 from mcp_server.core.spending import warnings
 from mcp_server.core.views import holds, question, roots_of_block
 from mcp_server.core.wanted import merge_head
@@ -73,7 +74,7 @@ def alerts(ledger: Ledger, epic: Epic) -> list[str]:
 
 def _why_offered(ledger: Ledger, epic: Epic) -> str:
     if not is_team(epic):
-        return "Its worktree is being made and its agent started."
+        return "Its worktree is being made and set up, and its agent started."
     hold = team_hold(ledger)
     if epic.paused or hold is not None:
         return in_words(hold, ledger.as_of_s) if hold is not None and not epic.paused else _paused(epic)
@@ -86,7 +87,10 @@ def _paused(epic: Epic) -> str:
 
 def in_words(hold: Hold, now_s: float) -> str:
     """What holds stories back, until when, and the next move."""
-    who = "Git or the disk fails" if hold.breaker == REPOSITORY else f"The agent {hold.breaker!r} fails"
+    who = f"The agent {hold.breaker!r} fails"
+    if hold.breaker == REPOSITORY:
+        setup = hold.because.startswith((f"{Cause.SETUP}:", f"{Cause.FAULT}: {Cause.SETUP}:"))
+        who = "The set-up of worktrees fails" if setup else "Git or the disk fails"
     match hold.how:
         case Holding.PARKED:
             what = f"The agent {hold.breaker!r} has come to a rate limit and is parked"
@@ -168,7 +172,7 @@ def _why_queued(ledger: Ledger, epic: Epic, story: Story) -> str:
     hold = choose(ledger, wave.policy, story) if not is_team(epic) else None
     if isinstance(hold, Hold):
         return in_words(hold, ledger.as_of_s) + again
-    found = clash(ledger, wave, story)
+    found = clash(holders(ledger), wave, story)
     if found is not None:
         other_epic, other, shared = found
         name = other.spec.id if other_epic.spec.id == epic.spec.id else f"{other_epic.spec.id}/{other.spec.id}"
@@ -177,7 +181,7 @@ def _why_queued(ledger: Ledger, epic: Epic, story: Story) -> str:
 
 
 def _why_no_slot(ledger: Ledger, wave: Wave, story: Story) -> str:
-    busy = ", ".join(s.spec.id for _, s in occupied(ledger, wave))
+    busy = ", ".join(s.spec.id for _, s in occupied(holders(ledger), wave))
     ahead = [s.spec.id for _, _, s in candidates(ledger)]
     place = ahead.index(story.spec.id) + 1 if story.spec.id in ahead else 1
     count = slots_of(wave)

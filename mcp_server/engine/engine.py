@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import assert_type
 
@@ -58,6 +58,10 @@ class Engine:
         event = decide(self.ledger, command, self.now_s())
         self.submit(event)
         return event
+
+    def aside(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Let something be done that no state wants as a job; it ends with the engine, and catches its own faults."""
+        self._group.start_soon(work)
 
     def end(self) -> None:
         """Its jobs are gone: from here on it takes nothing more. What it leaves is told without it."""

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, assert_type
 
@@ -41,6 +42,7 @@ from mcp_server.core.model import (
 )
 from mcp_server.core.policy import MERGE_TRIES, backoff_s
 from mcp_server.core.spending import worth_telling
+from mcp_server.engine.environment import require_room, set_up, set_up_integration, within_quota
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import (
     AgentCall,
@@ -94,24 +96,26 @@ def checks_of(epic: Epic, story: Story, policy: Policy) -> tuple[tuple[str, ...]
 
 async def run_attempt(context: Context) -> AttemptSucceeded | AttemptFailed:
     """One agent in one worktree, to the verdict on what it left. One that another engine started is adopted."""
-    attempt, ports, process = context.attempt, context.ports, context.story.process
+    attempt, ports, environment = context.attempt, context.ports, context.policy.environment
+    process = context.story.process
     try:
         base = await ports.merge.tip(attempt.epic) if process is None else context.story.base or ""
         hold = ports.worktrees.hold if process is None else ports.worktrees.retake
+        if process is None:
+            await require_room(ports, environment)
         async with hold(attempt, base) as path:
-            call = _call(context, path)
             if process is None:
-                end = await ports.runner.run_agent(call, _claim(context, base), _meter(context))
+                await set_up(ports, environment, attempt, path, base, context.story.ports)
+                run = partial(ports.runner.run_agent, _call(context, path), _claim(context, base))
             else:
-                end = await ports.runner.adopt(call, process, _meter(context))
+                run = partial(ports.runner.adopt, _call(context, path), process)
+            end = await within_quota(ports, environment, path, run, _meter(context))
             outcome: Outcome = NoCommits()
             with anyio.CancelScope(shield=True):  # it has ended by itself: how, is told even if a stop comes now
                 outcome = await ports.worktrees.inspect(attempt, base)
     except Fault as fault:
         await _leave_nobody(context)
-        if fault.cause is FaultCause.SPAWN:
-            return await _attempt_failed(context, Cause.SPAWN, fault.detail)
-        return await _attempt_failed(context, Cause.FAULT, f"{fault.cause}: {fault.detail}")
+        return await _attempt_failed(context, *told_as(fault), tail=fault.tail)
     verdict = _verdict(end, outcome, context.policy)
     if isinstance(outcome, Done) and verdict is None:
         return AttemptSucceeded(attempt, base, outcome.head, outcome.files, ports.clock.now_s(), end.usage)
@@ -137,6 +141,7 @@ def _call(context: Context, worktree: Path) -> AgentCall:
         brief=brief(context.epic, story, context.attempt, context.checks),
         timeout_s=policy.attempt_timeout_s,
         stall_s=policy.stall_timeout_s,
+        ports=story.ports,
         outlives=context.goes_on,
         ran_s=ran_s,
     )
@@ -171,6 +176,9 @@ def _verdict(end: ProcessEnd, outcome: Outcome, policy: Policy) -> tuple[Cause, 
             return Cause.TIMEOUT, f"It was ended after {policy.attempt_timeout_s:g} s, the limit of an attempt."
         case Ended.STALL:
             return Cause.STALL, f"It was ended after {policy.stall_timeout_s:g} s without a line of output."
+        case Ended.QUOTA:
+            limit = f"{policy.environment.quota_mb} MB (worktree_quota_mb)"
+            return Cause.QUOTA, f"It was ended because its worktree grew beyond {limit}."
         case Ended.EXITED if end.exit_code != 0:
             return Cause.AGENT_FAILED, f"The agent exited with code {end.exit_code}."
         case _:
@@ -198,11 +206,24 @@ def _troubled(end: ProcessEnd) -> str:
     return f"{what or 'The agent crashed'} (exit code {end.exit_code}): {said or 'it printed nothing'}"
 
 
-async def _attempt_failed(context: Context, cause: Cause, detail: str, end: ProcessEnd | None = None) -> AttemptFailed:
+def told_as(fault: Fault) -> tuple[Cause, str]:
+    """A fault of the world's as the end of an attempt."""
+    match fault.cause:
+        case FaultCause.SPAWN:
+            return Cause.SPAWN, fault.detail
+        case FaultCause.SETUP:
+            return Cause.SETUP, fault.detail
+        case _:
+            return Cause.FAULT, f"{fault.cause}: {fault.detail}"
+
+
+async def _attempt_failed(
+    context: Context, cause: Cause, detail: str, end: ProcessEnd | None = None, tail: str = ""
+) -> AttemptFailed:
     saved = await saved_work(context.ports, context.attempt)
     at_s = context.ports.clock.now_s()
     if end is None:
-        return AttemptFailed(context.attempt, cause, detail, "", saved, at_s)
+        return AttemptFailed(context.attempt, cause, detail, tail, saved, at_s)
     return AttemptFailed(context.attempt, cause, detail, end.tail, saved, at_s, end.resumes_at_s, end.usage)
 
 
@@ -282,7 +303,7 @@ async def _merge_faulted(context: Context, fault: Fault) -> BranchMerged | Merge
         return await _landed(context, story.proven.head, story.files_changed)
     saved = await saved_work(context.ports, context.attempt) if last else None
     detail = f"{fault.cause}: {fault.detail}"
-    return MergeRefused(context.attempt, Cause.FAULT, detail, "", saved, context.ports.clock.now_s())
+    return MergeRefused(context.attempt, Cause.FAULT, detail, fault.tail, saved, context.ports.clock.now_s())
 
 
 async def _landed(context: Context, tip: Sha, files: tuple[str, ...]) -> BranchMerged:
@@ -292,11 +313,14 @@ async def _landed(context: Context, tip: Sha, files: tuple[str, ...]) -> BranchM
 
 async def _run_checks(context: Context) -> tuple[CheckRun, ...]:
     """The checks in order, on the rebased tree, up to the first red one."""
-    cwd = await context.ports.merge.checkout(context.attempt.epic)
+    ports, attempt, own = context.ports, context.attempt, context.story.ports
     runs: list[CheckRun] = []
+    if context.checks:
+        await set_up_integration(ports, context.policy.environment, attempt, own)
+    cwd = await ports.merge.checkout(attempt.epic)
     for command in context.checks:
         limit_s = context.policy.check_timeout_s
-        runs.append(await context.ports.runner.run_check(context.attempt, command, cwd, limit_s))
+        runs.append(await ports.runner.run_check(attempt, command, cwd, limit_s, own))
         if runs[-1].exit_code != 0:
             break
     return tuple(runs)

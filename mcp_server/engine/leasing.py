@@ -16,6 +16,7 @@ from mcp_server.core.leases import attempt_of, claimable, held, held_by, lease_n
 from mcp_server.core.model import AttemptId, Epic, Ledger, Sha, Story
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.jobs import saved_work
+from mcp_server.engine.rooms import NotYet, Rooms
 from mcp_server.errors import Code, Refused
 from mcp_server.ports import Done, Lent, NoBranch, NoCommits, Uncommitted, WrongBase, WrongPlace
 
@@ -35,6 +36,7 @@ class Leasing:
 
     new_token: Callable[[], str] = lambda: secrets.token_hex(3)
     """Names a lease; by chance, so that no report of another one is taken for it."""
+    rooms: Rooms = field(default_factory=Rooms)
     _preparing: set[AttemptId] = field(default_factory=set[AttemptId])
 
     def open_offers(self, ledger: Ledger, epic: Epic) -> list[Story]:
@@ -44,7 +46,8 @@ class Leasing:
     async def claim(self, engine: Engine, epic_id: str, wanted: str | None, holder: str, place: Path | None) -> Story:
         """Lease the best offered story, or the wanted one. `place` is the holder's own worktree; None: we make one.
 
-        Raises `Refused(story_not_offered)` when there is none, and `Fault`; the offer stands then.
+        Raises `Refused(story_not_offered)` when there is none, or its worktree is not set up yet, and `Fault`; the
+        offer stands then, unless its set-up has failed.
         """
         while True:
             epic = engine.ledger.epics[epic_id]
@@ -55,7 +58,10 @@ class Leasing:
             attempt = attempt_of(epic, chosen)
             self._preparing.add(attempt)
             try:
-                return await _lend(engine, attempt, self.new_token(), holder, place)
+                ready = await self.rooms.ready(engine, attempt) if place is None else None
+                return await _lend(engine, attempt, self.new_token(), holder, place, ready)
+            except NotYet:
+                raise
             except Refused as refused:
                 if wanted is not None or refused.code is not Code.STORY_NOT_OFFERED:
                     raise  # cancelled while its worktree was made; another one may still be offered
@@ -67,10 +73,15 @@ class Leasing:
         return next(held_by(epic, holder, str(place or "")), None)
 
 
-async def _lend(engine: Engine, attempt: AttemptId, token: str, holder: str, place: Path | None) -> Story:
+async def _lend(
+    engine: Engine, attempt: AttemptId, token: str, holder: str, place: Path | None, ready: tuple[Sha, Path] | None
+) -> Story:
     ports = engine.ports
-    base = await ports.merge.tip(attempt.epic)
-    made = await ports.worktrees.lend(attempt, base, ours=place is None)
+    if ready is not None:
+        base, made = ready
+    else:
+        base = await ports.merge.tip(attempt.epic)
+        made = await ports.worktrees.lend(attempt, base, ours=place is None)
     await anyio.lowlevel.checkpoint_if_cancelled()  # git comes to its end all the same: nobody waits for the answer
     try:
         engine.handle(ClaimStory(attempt, token, base, holder, str(made or place), ours=place is None))

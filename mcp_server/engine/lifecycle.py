@@ -93,7 +93,7 @@ async def recover(ledger: Ledger, ports: Ports, manner: Manner) -> Ledger:
     for event in await found_merges(ledger, ports, max(ports.clock.now_s(), ledger.as_of_s)):
         ledger = _stored(ledger, ports, event)
     for attempt in await ports.worktrees.held():
-        await _clear(ledger, ports, attempt)
+        await clear(ledger, ports, attempt)
     for epic in list(ledger.epics.values()):
         for event in await _left_over(epic, ports, max(ports.clock.now_s(), ledger.as_of_s), manner, left):
             ledger = _stored(ledger, ports, event)
@@ -144,16 +144,23 @@ def _stored(ledger: Ledger, ports: Ports, event: Event) -> Ledger:
     return after
 
 
-async def _clear(ledger: Ledger, ports: Ports, attempt: AttemptId) -> None:
-    """Remove what is ours and over. What the journal does not know is somebody else's and stays."""
+def is_over(ledger: Ledger, attempt: AttemptId) -> bool:
+    """True when nobody needs what is left of an attempt. What the journal does not know is somebody else's."""
     epic = ledger.epics.get(attempt.epic)
     story = epic.stories.get(attempt.story) if epic is not None else None
     if story is None or attempt.number > story.attempt:
+        return False
+    return attempt.number < story.attempt or story.state not in LIVE | {StoryState.MERGING}
+
+
+async def clear(ledger: Ledger, ports: Ports, attempt: AttemptId) -> None:
+    """Save and remove what is ours and over; anything else stays."""
+    if not is_over(ledger, attempt):
         return
-    current = attempt.number == story.attempt
-    if current and story.state is StoryState.MERGED:
+    story = ledger.epics[attempt.epic].stories[attempt.story]
+    if attempt.number == story.attempt and story.state is StoryState.MERGED:
         await forget(ports, attempt, story.lease)
-    elif not (current and story.state in LIVE | {StoryState.MERGING}):
+    else:
         await saved_work(ports, attempt)
 
 

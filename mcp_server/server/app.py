@@ -11,13 +11,13 @@ from mcp.server import MCPServer
 from mcp.server.caching import CacheHint
 
 from mcp_server import __version__
-from mcp_server.server import resources
+from mcp_server.server import resources, subscriptions
 from mcp_server.server.expose import expose
+from mcp_server.server.following import Following
 from mcp_server.server.prompts import add_prompts
-from mcp_server.server.session import Session
-from mcp_server.server.subscriptions import Subscriptions
+from mcp_server.server.session import Hosting, Session
 from mcp_server.server.tools_epic import cancel_epic, plan_epic, start_wave
-from mcp_server.server.tools_hooks import agent_event
+from mcp_server.server.tools_hooks import agent_event, engine_leave
 from mcp_server.server.tools_status import story_status
 from mcp_server.server.tools_steer import steer_epic
 from mcp_server.server.tools_team import claim_story, report_story
@@ -32,19 +32,20 @@ unfinished work; steer_epic pauses, resumes, drains, retries or skips. Each stor
 passes the checks is merged to the branch epicwave/<epic>. The user's checkout is never touched. claim_story and \
 report_story are for sub-agents that were told to use them."""
 
-UNLISTED = frozenset({"agent_event"})
-"""Tools that the editor's hooks call, and no model."""
+UNLISTED = frozenset({"agent_event", "engine_leave"})
+"""Tools that the editor's hooks and our own fronts call, and no model."""
 
 
 def build(start: Path) -> QuietServer:
-    """The server for the repository that `start` lies in. Nothing is opened before a tool or a resource needs it."""
-    subscriptions = Subscriptions()
+    """The server for the repository that `start` lies in. Nothing is opened before a tool or a resource needs it.
+
+    Whoever gives it streams may give each of them a session of its own; this one is for a client that is alone.
+    """
 
     @asynccontextmanager
     async def lifespan(_server: MCPServer[Session]) -> AsyncGenerator[Session]:
         async with anyio.create_task_group() as group:
-            subscriptions.group = group
-            yield Session(start, group)
+            yield Session(start, Hosting(group, "epicwave serve"), Following(group))
             group.cancel_scope.cancel()
 
     server = QuietServer(
@@ -63,6 +64,7 @@ def build(start: Path) -> QuietServer:
             expose(claim_story, title="Claim a story"),
             expose(report_story, title="Report on a story"),
             expose(agent_event, title="For hooks"),
+            expose(engine_leave, title="For fronts"),
         ],
     )
     server.unlisted = UNLISTED

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from mcp_server.core.draft import BadEpic
 from mcp_server.errors import Fault, JournalError, Refused
-from mcp_server.server.paging import ENTRIES_MAX, REPLY_TOKENS, clip, compact, cost, fitting
+from mcp_server.server.paging import ENTRIES_MAX, REPLY_TOKENS, Reply, clip, compact, cost, fitting
 
 TRY_AGAIN = "Nothing is lost: mend what it names, if it is not gone by itself, and call again."
 MESSAGE_TOKENS = 80
@@ -35,16 +35,18 @@ class StrictTool(Tool):
                 f"bad_argument: {self.name} has no argument {unknown[0]!r:.80}.{hint} It takes: {', '.join(allowed)}."
             )
         try:
-            return _compact(await super().run(arguments, context, convert_result))
+            result = await super().run(arguments, context)
         except ToolError as error:
             raise ToolError(_in_our_words(self.name, error)) from error
+        if isinstance(result, Reply):
+            return _on_one_line(result)
+        return self.fn_metadata.convert_result(result) if convert_result else result
 
 
-def _compact(result: Any) -> Any:
-    """The same reply with its text on one line: indentation is a third of the bytes, and a model pays for each."""
-    if isinstance(result, CallToolResult) and result.structured_content is not None:
-        result.content = [TextContent(type="text", text=compact(result.structured_content))]
-    return result
+def _on_one_line(reply: Reply) -> CallToolResult:
+    """The reply without the SDK's indentation, which is a third of the bytes: a model pays for each."""
+    said = reply.model_dump(mode="json")
+    return CallToolResult(content=[TextContent(type="text", text=compact(said))], structured_content=said)
 
 
 def _in_our_words(tool: str, error: ToolError) -> str:

@@ -7,8 +7,10 @@ import math
 import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, closing, suppress
+from copy import copy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import anyio
 import anyio.abc
@@ -25,6 +27,18 @@ from mcp_server.server.world import World
 
 LOOK_S, LOOK_MAX_S = 0.2, 2.0
 """Another process's journal cannot push: how soon it is looked at after a change, and at the latest, in seconds."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """What all views of one host share."""
+
+    mirror: Mirror
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    engine: Engine | None = None
+    closed: anyio.Event | None = None
+    """Set when an engine that is being closed has given the lock back."""
+    users: int = 0
 
 
 class Host:
@@ -49,35 +63,49 @@ class Host:
         `goes_on` and `tell` are as in `lifecycle.running`: waves outlive an engine, and what one has found is told.
         """
         self.world = world
+        """The repository as whoever asks sees it; the engine itself works in the first one's."""
+        self._home = world
         self._broken = broken
         self._goes_on = goes_on
         self._tell = tell
         self._group = group
         self._name = name
-        self._lock = anyio.Lock()
-        self._engine: Engine | None = None
-        self._closed: anyio.Event | None = None
-        """Set when an engine that is being closed has given the lock back."""
-        self._users = 0
-        self._mirror = Mirror(world.journal_path)
+        self._held = _Held(Mirror(world.journal_path))
+
+    def seen_from(self, world: World) -> Self:
+        """The same engine, for somebody in another worktree of the repository."""
+        view = copy(self)
+        view.world = replace(world, agents=self._home.agents)
+        return view
+
+    @property
+    def is_open(self) -> bool:
+        """True while the engine is alive here."""
+        return self._held.engine is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """True when nothing is alive: no wave, and no job that ends one."""
+        engine = self._held.engine
+        return engine is None or (engine.alive == 0 and not is_busy(engine.ledger))
 
     @asynccontextmanager
     async def engine(self) -> AsyncGenerator[Engine]:
         """The engine, to give commands to. It stays alive afterwards as long as it has work. Raises `Refused`."""
-        async with self._lock:
-            self._users += 1
+        async with self._held.lock:
+            self._held.users += 1
             try:
-                if self._closed is not None:
-                    await self._closed.wait()
-                engine = self._engine or await self._group.start(self._keep)
-                self._engine = engine
+                if self._held.closed is not None:
+                    await self._held.closed.wait()
+                engine = self._held.engine or await self._group.start(self._keep)
+                self._held.engine = engine
             except BaseException:
-                self._users -= 1
+                self._held.users -= 1
                 raise
         try:
             yield engine
         finally:
-            self._users -= 1
+            self._held.users -= 1
             engine.nudge()
 
     async def wake(self) -> None:
@@ -85,23 +113,23 @@ class Host:
 
         Nothing happens when there is none, or when another process has the engine.
         """
-        if self._engine is None and any(is_team(e) and is_alive(e.wave) for e in self.ledger().epics.values()):
+        if self._held.engine is None and any(is_team(e) and is_alive(e.wave) for e in self.ledger().epics.values()):
             with suppress(Refused):
                 async with self.engine():
                     pass
 
     def ledger(self) -> Ledger:
         """The state now: our engine's, or what the journal tells of another one's."""
-        if self._engine is not None:
-            return self._engine.ledger
-        return self._mirror.ledger()
+        if self._held.engine is not None:
+            return self._held.engine.ledger
+        return self._held.mirror.ledger()
 
     async def wait_for(self, condition: Callable[[Ledger], bool], timeout_s: float) -> Ledger:
         """The state as soon as the condition holds, or when the time is up."""
         with anyio.move_on_after(timeout_s):
             while not condition(self.ledger()):
-                if self._engine is not None:
-                    await self._engine.wait_for(condition, math.inf)
+                if self._held.engine is not None:
+                    await self._held.engine.wait_for(condition, math.inf)
                 else:
                     await self._look_until(condition)
         return self.ledger()
@@ -109,7 +137,7 @@ class Host:
     async def _look_until(self, condition: Callable[[Ledger], bool]) -> None:
         """Look at another engine's journal until the condition holds, or until we have the engine ourselves."""
         seen, since_s = self.ledger().seq, anyio.current_time()
-        while self._engine is None and not condition(now := self.ledger()):
+        while self._held.engine is None and not condition(now := self.ledger()):
             if now.seq != seen:
                 seen, since_s = now.seq, anyio.current_time()
             share = jitter(os.getpid(), anyio.current_time())
@@ -120,20 +148,20 @@ class Host:
         """Hold the lock and the engine until nobody uses it and nothing is alive."""
         closed, began = anyio.Event(), False
         try:
-            with holding(self.world.state_dir, self._name), closing(SqliteJournal(self.world.journal_path)) as journal:
-                ports = self.world.ports(journal)
+            with holding(self._home.state_dir, self._name), closing(SqliteJournal(self._home.journal_path)) as journal:
+                ports = self._home.ports(journal)
                 async with running(ports, goes_on=self._goes_on, tell=self._tell) as engine:
                     task_status.started(engine)
                     began = True
-                    await engine.wait_for(lambda ledger: self._users == 0 and engine.alive == 0 and not _busy(ledger))
-                    self._engine, self._closed = None, closed  # from here on a new user waits for the next engine
+                    await engine.wait_for(lambda now: self._held.users == 0 and engine.alive == 0 and not is_busy(now))
+                    self._held.engine, self._held.closed = None, closed  # from here on a new user waits for the next
         except (JournalError, ExceptionGroup) as error:
             broken = journal_error(error)
             if not began or broken is None or self._broken is None:
                 raise
             self._broken(broken)
         finally:
-            self._engine = self._closed = None
+            self._held.engine = self._held.closed = None
             closed.set()
 
 
@@ -149,7 +177,8 @@ def journal_error(error: Exception) -> JournalError | None:
     return found[0] if all(found) else None
 
 
-def _busy(ledger: Ledger) -> bool:
+def is_busy(ledger: Ledger) -> bool:
+    """True while a wave is alive: there is something to do, or to wait for."""
     return any(is_alive(epic.wave) for epic in ledger.epics.values())
 
 

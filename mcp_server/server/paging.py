@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
@@ -13,9 +14,11 @@ from mcp_server.server.tokens import tokens
 
 REPLY_TOKENS = 400
 """What one reply may cost a model."""
-ENTRIES_MAX = 64
+ENTRIES_MAX = 40
 """No page has more entries: the shortest cost 10 tokens, and each is made before it is weighed."""
 
+PROBE = 4
+"""Entries that are weighed first, to tell what one costs."""
 LONGEST = 16
 """Characters of the longest token that `tokens` knows; more are not looked at."""
 
@@ -30,14 +33,20 @@ class Reply(BaseModel):
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         said: dict[str, Any] = handler(self)
-        fields = type(self).model_fields
-        return {
-            name: value
-            for name, value in said.items()
-            if name not in fields
-            or fields[name].is_required()
-            or getattr(self, name) != fields[name].get_default(call_default_factory=True)
-        }
+        for name, default in _defaults(type(self)):
+            if getattr(self, name) == default:
+                said.pop(name, None)
+        return said
+
+
+@cache
+def _defaults(kind: type[BaseModel]) -> tuple[tuple[str, Any], ...]:
+    """Every field that may be left out, with what it is then."""
+    return tuple(
+        (name, field.get_default(call_default_factory=True))
+        for name, field in kind.model_fields.items()
+        if not field.is_required()
+    )
 
 
 def compact(said: object) -> str:
@@ -52,6 +61,7 @@ def cost(said: object) -> int:
     return tokens(compact(said))
 
 
+@lru_cache(maxsize=4096)  # the same titles and reasons, again and again
 def clip(text: str, limit: int) -> str:
     """As much of the text as costs at most `limit` tokens, marked with `...` when it was cut; 0 leaves nothing."""
     if len(text) <= limit * LONGEST and cost(text) <= limit:
@@ -71,17 +81,22 @@ def fitting(build: Callable[[int], R], most: int) -> R:
 
     One entry is sent in any case, else nobody would ever come to the next.
     """
-    whole = build(most)
-    if most <= 1 or cost(whole) <= REPLY_TOKENS:
-        return whole
-    fits, over = 1, most
-    while over - fits > 1:
-        middle = (fits + over) // 2
-        if cost(build(middle)) <= REPLY_TOKENS:
-            fits = middle
+    fits, reply, over = min(1, most), build(min(1, most)), most + 1
+    if most <= 1:
+        return reply
+    first_cost = fits_cost = cost(reply)
+    if first_cost > REPLY_TOKENS:
+        return reply
+    guess = PROBE
+    while over - fits > 1:  # entries cost about the same, so the first few tell where it will be full
+        tried = build(middle := min(max(guess, fits + 1), over - 1))
+        if (tried_cost := cost(tried)) <= REPLY_TOKENS:
+            fits, fits_cost, reply = middle, tried_cost, tried
         else:
             over = middle
-    return build(fits)
+        each = max(1, (fits_cost - first_cost) // max(1, fits - 1))
+        guess = fits + (REPLY_TOKENS - fits_cost) // each
+    return reply
 
 
 def page(entries: Sequence[Entry], offset: int, build: Callable[[Sequence[Entry], int | None], R]) -> R:

@@ -19,8 +19,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from mcp_server.adapters.agents.profiles import Profile, signs_of
 from mcp_server.core import argv
+from mcp_server.core.limits import Environment
 from mcp_server.core.model import Budget, Policy, Strategy
 from mcp_server.errors import Code, Refused
+from mcp_server.server.cursor import cursor_setup
 from mcp_server.server.strict_yaml import read_mapping, shown
 
 CONFIG_FILE = Path(".epicwave", "config.yaml")
@@ -73,8 +75,18 @@ def _patterns(value: object) -> object:
 
 _Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 _Seconds = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, le=MAX_SECONDS, description=_TIME)]
-_Amount = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, description="US dollars, more than 0, or null")]
-_Tokens = Annotated[int, BeforeValidator(_no_bool), Field(gt=0, description="tokens, more than 0, or null")]
+_More = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
+_Amount = Annotated[
+    Annotated[float, BeforeValidator(_no_bool), Field(gt=0)] | None,
+    Field(description="US dollars, more than 0, or null"),
+]
+_Tokens = Annotated[_More | None, Field(description="tokens, more than 0, or null")]
+_Megabytes = Annotated[_More | None, Field(description="megabytes, more than 0, or null")]
+_Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=1024, le=65_535, description="a port from 1024 to 65535")]
+_Ports = Annotated[
+    int, BeforeValidator(_no_bool), Field(ge=0, le=1000, description="a whole number from 0 (none) to 1000")
+]
+_Free = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, description="megabytes, 0 or more")]
 _Command = Annotated[tuple[str, ...], BeforeValidator(_command)]
 
 
@@ -109,15 +121,23 @@ class EpicSettings(BaseSettings):
         Field(ge=0, le=100, description="a whole number from 0 (no breaker) to 100"),
     ] = 3
     breaker_cooldown_s: _Seconds = 30.0
-    epic_timeout_s: _Seconds | None = None
-    budget_usd: _Amount | None = None
-    budget_tokens: _Tokens | None = None
-    story_budget_usd: _Amount | None = None
-    story_budget_tokens: _Tokens | None = None
+    epic_timeout_s: Annotated[_Seconds | None, Field(description=f"{_TIME}, or null")] = None
+    budget_usd: _Amount = None
+    budget_tokens: _Tokens = None
+    story_budget_usd: _Amount = None
+    story_budget_tokens: _Tokens = None
     adaptive_slots: Annotated[bool, Field(description="true | false")] = False
     checks: Annotated[
         tuple[_Command, ...], Field(description="a list of commands, each a string or a list of words")
     ] = ()
+    setup: Annotated[
+        tuple[_Command, ...] | None, Field(description="a list of commands, each a string or a list of words, or null")
+    ] = None
+    setup_timeout_s: _Seconds = 600.0
+    port_base: _Port = 20_000
+    port_block: _Ports = 10
+    worktree_quota_mb: _Megabytes = None
+    min_free_mb: _Free = 500
     worktrees_dir: Annotated[Path | None, Field(description="a folder, or null")] = None
 
     @classmethod
@@ -166,6 +186,21 @@ class Settings:
         folder = self.epic.worktrees_dir
         return None if folder is None else self.path.parents[1] / folder.expanduser()
 
+    def environment(self) -> Environment:
+        """How worktrees are set up. Without a word about it, as the repository has Cursor do it.
+
+        Raises `Refused(bad_config)` when that file cannot be used.
+        """
+        own = self.epic.setup
+        return Environment(
+            setup=own if own is not None else cursor_setup(self.path.parents[1]),
+            setup_timeout_s=self.epic.setup_timeout_s,
+            port_base=self.epic.port_base,
+            port_block=self.epic.port_block,
+            quota_mb=self.epic.worktree_quota_mb,
+            min_free_mb=self.epic.min_free_mb,
+        )
+
     def policy(
         self,
         strategy: Strategy | str | None = None,
@@ -176,7 +211,7 @@ class Settings:
     ) -> Policy:
         """The policy of a wave: the caller's wishes, else the file's values. `checks` come after the file's own.
 
-        Refuses (`bad_argument`, `strategy_unavailable`) what cannot be, never replaces it.
+        Refuses (`bad_argument`, `bad_config`, `strategy_unavailable`) what cannot be, never replaces it.
         """
         chosen = _strategy(strategy or self.epic.parallel_strategy)
         if slots is not None and not 1 <= slots <= MAX_SLOTS:
@@ -207,6 +242,7 @@ class Settings:
                 self.epic.budget_usd,
                 self.epic.budget_tokens,
             ),
+            environment=self.environment(),
             adaptive_slots=self.epic.adaptive_slots,
             checks=tuple(dict.fromkeys((*self.epic.checks, *checks))),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,12 @@ class Team:
         self._starting = {a: at_s for a, at_s in self._starting.items() if now_s - at_s < STARTING_S}
         return max(0, len(self.leasing.open_offers(ledger, epic)) - len(self._starting))
 
-    def words(self, ledger: Ledger, epic: Epic, client: str) -> dict[str, Any]:
+    def words(self, ledger: Ledger, epic: Epic, client: str, *, plugin: bool) -> dict[str, Any]:
         """How many sub-agents the lead has to spawn now and how: `spawn` and `instruction` of a reply, if any."""
         number = self.to_spawn(ledger, epic)
-        return {"spawn": number, "instruction": spawn_words(epic.spec.id, number, client, os.environ)} if number else {}
+        return (
+            {"spawn": number, "instruction": spawn_words(epic.spec.id, number, client, plugin=plugin)} if number else {}
+        )
 
     def holders(self, ledger: Ledger, agent: str) -> list[AttemptId]:
         """Attempts that this sub-agent holds and that are not merged."""
@@ -78,7 +80,7 @@ def _own(cwd: Path, trees: Sequence[Path], top: Path, ours: Path) -> Path | None
     return found
 
 
-def spawn_words(epic: EpicId, number: int, client: str, environ: Mapping[str, str]) -> str:
+def spawn_words(epic: EpicId, number: int, client: str, *, plugin: bool) -> str:
     """The exact instruction for the lead, in the words of its host."""
     prompt = f"Claim a story of epic {epic!r} with claim_story(epic={epic!r}, whole=true), do it, report it."
     calls = f"{number} Agent call{'s' if number > 1 else ''}"
@@ -87,7 +89,7 @@ def spawn_words(epic: EpicId, number: int, client: str, environ: Mapping[str, st
             f"In ONE message start {number} subagent{'s' if number > 1 else ''} story-worker, each with the prompt: "
             f"{prompt} Work only in the worktree that it names."
         )
-    kind = "epicwave:story-worker" if environ.get("CLAUDE_PLUGIN_ROOT") else "story-worker"
+    kind = "epicwave:story-worker" if plugin else "story-worker"
     return (
         f"In ONE message make {calls} with subagent_type {kind!r}, isolation 'worktree', no name, "
         f"description 'epicwave story', prompt: {prompt}"

@@ -35,7 +35,6 @@ from mcp_server.server.wire import (
     WaveReply,
     first_page,
 )
-from mcp_server.server.world import World
 
 STOP_S = 30.0
 """How long cancel_epic waits for processes to be gone and work to be saved before it answers, in seconds."""
@@ -58,8 +57,9 @@ async def plan_epic(
 
     Nothing starts. Plan an edited file again to take the changes; merged stories stay merged.
     """
-    host = await ctx.request_context.lifespan_context.host()
-    reading = await _read(host.world, epic_file, epic_text)
+    session = ctx.request_context.lifespan_context
+    host = await session.host()
+    reading = await _read(session.start, epic_file, epic_text)
     checked = bool(host.world.settings().epic.checks)
     planned = await anyio.to_thread.run_sync(lambda: plan(reading.draft, redo=redo, config_checks=checked))
     async with host.engine() as engine:
@@ -69,7 +69,7 @@ async def plan_epic(
     return PlanReply.page(planned, unused, notices, offset)
 
 
-async def _read(world: World, epic_file: str | None, epic_text: str | None) -> Reading:
+async def _read(start: Path, epic_file: str | None, epic_text: str | None) -> Reading:
     if (epic_file is None) == (epic_text is None):
         raise Refused(
             Code.BAD_ARGUMENT,
@@ -78,7 +78,7 @@ async def _read(world: World, epic_file: str | None, epic_text: str | None) -> R
         )
     if epic_text is not None:
         return await anyio.to_thread.run_sync(lambda: read_text(epic_text))
-    return await anyio.to_thread.run_sync(lambda: read_epic(world.start / Path(epic_file or "").expanduser()))
+    return await anyio.to_thread.run_sync(lambda: read_epic(start / Path(epic_file or "").expanduser()))
 
 
 async def start_wave(
@@ -110,7 +110,7 @@ async def start_wave(
         event = await launch(host.world, engine, asked)
         ledger = engine.ledger
     now, cursor = ledger.epics[epic], ledger.seq
-    reply = _wave_reply(now, cursor).model_copy(update=session.team.words(ledger, now, client_name(ctx)))
+    reply = _wave_reply(now, cursor).model_copy(update=session.words(ledger, now, client_name(ctx)))
     notices = await host.world.notices()
     if is_team(now) and not await host.world.repository.ignores(HOST_WORKTREES):
         notices = (*notices, f"{HOST_WORKTREES} is not ignored by git: `git add -A` would take what agents make there.")

@@ -1,4 +1,4 @@
-"""The tool of the editor's hooks: not listed, so that it costs no model a token."""
+"""The tools of the editor's hooks and of our own fronts: not listed, so that they cost no model a token."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ async def agent_event(
     """
     # a hook takes the text as its output: a reply of ours would be JSON around it
     return CallToolResult(content=[TextContent(type="text", text=json.dumps(await _said(ctx, event, agent, error)))])
+
+
+async def engine_leave(ctx: Context[Session], version: str) -> CallToolResult:
+    """For epicwave's own fronts: end this engine process if nothing is alive in it, so that another takes over.
+
+    Answers nothing when it ends, else why it stays. `version` is the asker's.
+    """
+    leave = ctx.request_context.lifespan_context.leave
+    said = f"There is no engine process here that epicwave {version} could replace." if leave is None else leave()
+    return CallToolResult(content=[TextContent(type="text", text=said)])
 
 
 async def _said(ctx: Context[Session], event: str, agent: str, error: str) -> dict[str, str]:

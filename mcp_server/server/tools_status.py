@@ -80,7 +80,7 @@ async def story_status(
     asked = _Asked(epic, story, since, wait_s, offset)
     if wait_s > 0:
         ledger = await _wait(ctx, host, asked, ledger.seq if since is None else since)
-    words = session.team.words(ledger, ledger.epics[epic], client_name(ctx)) if epic is not None else {}
+    words = session.words(ledger, ledger.epics[epic], client_name(ctx)) if epic is not None else {}
     return await _reply(host, ledger, asked, words)
 
 

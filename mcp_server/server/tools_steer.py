@@ -42,7 +42,7 @@ async def steer_epic(
         state=str(epic_state(ledger, now)),
         cursor=ledger.seq,
         next=_next(ledger, now, action),
-    ).model_copy(update=session.team.words(ledger, now, client_name(ctx)))
+    ).model_copy(update=session.words(ledger, now, client_name(ctx)))
     alive = (StoryState.OFFERED, StoryState.RUNNING, StoryState.MERGING, StoryState.STOPPING)
     entries = [
         *named("alerts", (clip(alert, TEXT_TOKENS) for alert in alerts(ledger, now))),

@@ -32,8 +32,6 @@ TAIL_BYTES = 16_000
 class World:
     """What a host needs to know of the machine and the repository."""
 
-    start: Path
-    """The folder that was named; relative paths in requests are read from here."""
     repository: Repository
     clock: SystemClock = field(default_factory=SystemClock)
     agents: dict[str, Profile] = field(default_factory=dict[str, Profile])
@@ -42,7 +40,7 @@ class World:
     @classmethod
     async def open(cls, start: Path) -> Self:
         """Find the repository. Changes nothing. Raises `Refused` for a folder that cannot be worked in."""
-        return cls(start, await Repository.open(start))
+        return cls(await Repository.open(start))
 
     @property
     def state_dir(self) -> Path:
@@ -85,8 +83,13 @@ class World:
         )
 
     def _runner(self) -> ProcessRunner:
+        repository = self.repository
         return ProcessRunner(
-            self.state_dir / "logs", self.repository.common_dir, self.agents, identity=self.repository.agent_env
+            self.state_dir / "logs",
+            repository.common_dir,
+            self.agents,
+            top=repository.top,
+            identity=repository.agent_env,
         )
 
     def check_agents(self, names: Iterable[str]) -> None:
@@ -106,12 +109,16 @@ class World:
         """True while this very process, by pid and start time, exists."""
         return root_of(process) is not None
 
+    def log_path(self, attempt: AttemptId, *, checks: bool = False) -> Path:
+        """Where the log of an attempt's agent is, or that of its checks, whether or not there is one."""
+        runner = ProcessRunner(self.state_dir / "logs", self.repository.common_dir)
+        return runner.checks_log_path(attempt) if checks else runner.log_path(attempt)
+
     async def log_tail(self, epic: EpicId, story: Story) -> tuple[str, str]:
         """Path and last lines of a story's latest log; empty when it has none yet."""
         if story.attempt == 0:
             return "", ""
-        runner = ProcessRunner(self.state_dir / "logs", self.repository.common_dir)
-        path = anyio.Path(runner.log_path(AttemptId(epic, story.spec.id, story.attempt)))
+        path = anyio.Path(self.log_path(AttemptId(epic, story.spec.id, story.attempt)))
         if not await path.exists():
             return "", ""
         async with await anyio.open_file(path, "rb") as log:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mcp_server.core.invariants import check, check_change
+from mcp_server.core.invariants import check, check_change, check_settled
 from mcp_server.core.model import Ledger
 from mcp_server.testing.breach import Breach, Broken, Promise
 
@@ -12,6 +12,7 @@ from mcp_server.testing.breach import Breach, Broken, Promise
 def check_thoroughly(before: Ledger, after: Ledger) -> None:
     """A change as production looks at it, and all that is after it. Raises AssertionError."""
     check_change(before, after)
+    check_settled(after)
     check(after)
 
 

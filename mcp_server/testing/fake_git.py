@@ -56,7 +56,7 @@ def folder(attempt: AttemptId) -> Path:
 
 
 class FakeWorktrees:
-    """The port `Worktrees` in memory."""
+    """The port `Worktrees` in memory. It knows no ignored files, so `.worktreeinclude` means nothing to it."""
 
     def __init__(self, git: FakeGit) -> None:
         self._git = git
@@ -151,6 +151,16 @@ class FakeWorktrees:
         """See `Worktrees.rescue`."""
         await self._git.step("rescue")
         return self._rescue(attempt)
+
+    async def free_mb(self) -> float:
+        """See `Worktrees.free_mb`."""
+        return self._git.free_mb
+
+    async def weight_mb(self, worktree: Path) -> float:
+        """See `Worktrees.weight_mb`. A character of a file is a byte."""
+        await self._git.step("weight_mb")
+        desk = self._git.desks.get(worktree)
+        return sum(map(len, desk.files.values())) / 1e6 if desk else 0.0
 
     async def held(self) -> list[AttemptId]:
         """See `Worktrees.held`."""
@@ -295,6 +305,16 @@ class FakeMerge:
         if path not in self._git.desks:
             self._git.check_out(path, self._tip(epic))
         return path
+
+    async def set_up_by(self, epic: EpicId) -> str:
+        """See `MergePort.set_up_by`."""
+        await self._git.step("set_up_by")
+        desk = self._git.desks.get(ROOT / epic / INTEGRATION_FOLDER)
+        return desk.set_up_by if desk else ""
+
+    async def note_set_up(self, epic: EpicId, by: str) -> None:
+        """See `MergePort.note_set_up`."""
+        self._git.desks[await self.checkout(epic)].set_up_by = by
 
     async def advance(self, attempt: AttemptId, onto: Sha, head: Sha) -> bool:
         """See `MergePort.advance`."""

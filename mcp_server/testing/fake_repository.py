@@ -51,6 +51,8 @@ class Desk:
     """The commit that is being merged here; its clashes are not settled yet."""
     replays: list[Sha] = field(default_factory=list[Sha])
     """Commits that the rebase has not replayed yet; the first is the one that it stopped at."""
+    set_up_by: str = ""
+    """What is noted of how it was set up."""
 
 
 def changed(old: Files, new: Files) -> tuple[str, ...]:
@@ -82,6 +84,8 @@ class FakeGit:
     """The branch that the user's checkout is on, where there is no desk for it."""
     life: int = 0
     """Number of crashes so far."""
+    free_mb: float = float("inf")
+    """Room on the disk."""
     clock: Clock = field(default_factory=VirtualClock)
     """Tells the desks when they were touched."""
     _faults: dict[str, list[Fault]] = field(default_factory=dict[str, list[Fault]])
@@ -184,7 +188,10 @@ class FakeGit:
 
     def check_out(self, path: Path, sha: Sha, branch: str | None = None) -> None:
         """Put a worktree on a commit, by force: on a branch (full ref), or detached."""
+        before = self.desks.get(path)
         self.desks[path] = Desk(sha, branch, dict(self.commits[sha].files))
+        if before is not None:
+            self.desks[path].set_up_by = before.set_up_by
         self._touch(path)
         if branch is not None:
             self.refs[branch] = sha

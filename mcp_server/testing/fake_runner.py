@@ -10,7 +10,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from mcp_server.core.model import NOTHING_USED, AttemptId, Cause, CheckRun, Process, StoryId, Usage
+from mcp_server.core.model import NO_PORTS, NOTHING_USED, AttemptId, Cause, CheckRun, Process, StoryId, Usage
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import AgentCall, Ended, Left, ProcessEnd
 from mcp_server.testing.clock import EPOCH_S
@@ -75,9 +75,15 @@ class FakeRunner:
     default: Play = field(default_factory=Play)
     judge: Judge = passes
     check_s: float = 1.0
+    furnish: Judge = passes
+    """What a set-up command does, and its exit code."""
+    setup_s: float = 1.0
     spans: list[Span] = field(default_factory=list[Span])
     calls: list[AgentCall] = field(default_factory=list[AgentCall])
     checks: list[tuple[AttemptId, CheckRun]] = field(default_factory=list[tuple[AttemptId, CheckRun]])
+    setups: list[tuple[AttemptId, CheckRun, Path]] = field(default_factory=list[tuple[AttemptId, CheckRun, Path]])
+    ports: dict[AttemptId, range] = field(default_factory=dict[AttemptId, range])
+    """What the attempt's last check or set-up was given."""
     leftovers: list[Process] = field(default_factory=list[Process])
     """What `end_leftover` was called with."""
     leftover_s: float = 0.0
@@ -196,18 +202,23 @@ class FakeRunner:
         for leash, _, _ in self.leashes.values():
             leash.loses_its_engine()
 
-    async def run_check(self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float) -> CheckRun:
+    async def run_check(
+        self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float, ports: range = NO_PORTS
+    ) -> CheckRun:
         """See `Runner`."""
-        argv, began_s = tuple(command), anyio.current_time()
-        code: int | None = None
-        with anyio.move_on_after(timeout_s):
-            await anyio.sleep(self.check_s)
-            code = self.judge(attempt, argv, cwd)
-            if code is None:
-                await anyio.sleep_forever()
-        check = CheckRun(argv, code, anyio.current_time() - began_s, "" if code == 0 else f"{argv[0]}: {code}")
+        check = await _judged(self.judge, self.check_s, attempt, command, cwd, timeout_s)
         self.checks.append((attempt, check))
+        self.ports[attempt] = ports
         return check
+
+    async def run_setup(
+        self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float, ports: range = NO_PORTS
+    ) -> CheckRun:
+        """See `Runner`."""
+        run = await _judged(self.furnish, self.setup_s, attempt, command, cwd, timeout_s)
+        self.setups.append((attempt, run, cwd))
+        self.ports[attempt] = ports
+        return run
 
     async def end_leftover(self, attempt: AttemptId, process: Process) -> None:
         """See `Runner`."""
@@ -264,6 +275,19 @@ def _end(play: Play, span: Span, how: Ended) -> ProcessEnd:
         resumes_at_s,
         play.usage,
     )
+
+
+async def _judged(
+    judge: Judge, seconds: float, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float
+) -> CheckRun:
+    argv, began_s = tuple(command), anyio.current_time()
+    code: int | None = None
+    with anyio.move_on_after(timeout_s):
+        await anyio.sleep(seconds)
+        code = judge(attempt, argv, cwd)
+        if code is None:
+            await anyio.sleep_forever()
+    return CheckRun(argv, code, anyio.current_time() - began_s, "" if code == 0 else f"{argv[0]}: {code}")
 
 
 def _covers(span: Span, moment_s: float) -> bool:

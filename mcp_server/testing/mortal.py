@@ -12,7 +12,7 @@ import trio
 from trio.abc import Instrument
 from trio.lowlevel import Task
 
-from mcp_server.core.model import AttemptId, CheckRun, Ledger, Process, Sha, Usage
+from mcp_server.core.model import NO_PORTS, AttemptId, CheckRun, Ledger, Process, Sha, Usage
 from mcp_server.errors import Fault
 from mcp_server.ports import AgentCall, Left, ProcessEnd
 from mcp_server.testing.clock import VirtualClock
@@ -187,10 +187,19 @@ class Actors(FakeRunner):
         witness.ends(call.attempt, end)
         return end
 
-    async def run_check(self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float) -> CheckRun:
+    async def run_check(
+        self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float, ports: range = NO_PORTS
+    ) -> CheckRun:
         """See `Runner`."""
         self.line.touch()
-        return await super().run_check(attempt, command, cwd, timeout_s)
+        return await super().run_check(attempt, command, cwd, timeout_s, ports)
+
+    async def run_setup(
+        self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float, ports: range = NO_PORTS
+    ) -> CheckRun:
+        """See `Runner`."""
+        self.line.touch()
+        return await super().run_setup(attempt, command, cwd, timeout_s, ports)
 
     async def look_for(self, attempt: AttemptId, process: Process) -> Left:
         """See `Runner`."""

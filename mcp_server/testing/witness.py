@@ -50,7 +50,7 @@ from mcp_server.testing.breach import Breach, Promise
 
 TEAM = str(Strategy.AGENT_TEAMS)
 FAULTS = frozenset({Cause.SPAWN, Cause.API_ERROR, Cause.CRASH, Cause.STALL, Cause.LEASE_LOST})
-WORLDS = frozenset({Cause.SPAWN, Cause.API_ERROR, Cause.FAULT, Cause.RATE_LIMIT})
+WORLDS = frozenset({Cause.SPAWN, Cause.API_ERROR, Cause.FAULT, Cause.SETUP, Cause.RATE_LIMIT})
 """Ends that cost a story nothing."""
 SHORTEST_PARK_S = 30.0
 CENT = 1e-9
@@ -324,7 +324,7 @@ class Witness:
         if isinstance(event, AttemptFailed) and cause is Cause.RATE_LIMIT:
             self._park(event, outage, ledger)
         is_probe = outage.probe == event.attempt
-        if is_probe and (cause in (Cause.RATE_LIMIT, Cause.FAULT) or isinstance(event, AttemptStopped)):
+        if is_probe and (cause in (Cause.RATE_LIMIT, Cause.FAULT, Cause.SETUP) or isinstance(event, AttemptStopped)):
             outage.probe = outage.probing_since_s = None
         elif cause in FAULTS and policy.breaker_faults and (outage.until_s is None or is_probe):
             outage.faults += 1

@@ -158,3 +158,40 @@ async def test_a_check_that_is_no_program_says_so(world: World) -> None:
 async def test_a_check_in_a_folder_that_is_gone_is_a_fault(world: World) -> None:
     with pytest.raises(Fault, match="no folder"):
         await ProcessRunner(world.logs, world.git_dir).run_check(ATTEMPT, ["true"], world.worktree / "x", 20)
+
+
+SHOW = "import json, os; print(json.dumps({n: os.environ.get(n) for n in os.environ if n[:4] in ('EPIC', 'ROOT')}))"
+
+
+def told(line: str) -> dict[str, str]:
+    return {
+        name: value for name, value in json.loads(line).items() if name not in {"EPICWAVE_LEASH", "EPICWAVE_CORPUS"}
+    }
+
+
+async def test_a_set_up_command_knows_its_story_its_ports_and_the_users_checkout_and_has_a_log_of_its_own(
+    world: World,
+) -> None:
+    runner = ProcessRunner(world.logs, world.git_dir, top=world.worktree.parent)
+    run = await runner.run_setup(ATTEMPT, [sys.executable, "-c", SHOW], world.worktree, 20, range(4000, 4010))
+    assert told(run.tail) == {
+        "EPICWAVE_EPIC": "E1",
+        "EPICWAVE_STORY": "S1",
+        "EPICWAVE_ATTEMPT": "2",
+        "EPICWAVE_PORT_BASE": "4000",
+        "ROOT_WORKTREE_PATH": str(world.worktree.parent),
+    }
+    assert "EPICWAVE_PORT_BASE" in runner.setup_log_path(ATTEMPT).read_text("utf-8")
+    assert not runner.checks_log_path(ATTEMPT).exists()
+
+
+async def test_agents_and_checks_know_the_first_of_their_ports_and_never_somebody_elses(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EPICWAVE_PORT_BASE", "1")
+    runner = ProcessRunner(world.logs, world.git_dir, {"tester": Profile("tester", (sys.executable, "-c", SHOW))})
+    for ports, expected in ((range(4000, 4010), "4000"), (range(0), None)):
+        check = await runner.run_check(ATTEMPT, [sys.executable, "-c", SHOW], world.worktree, 20, ports)
+        call = AgentCall(ATTEMPT, "tester", world.worktree, "", 20, 20, ports)
+        end = await runner.run_agent(call, lambda _: None, lambda _: None)
+        assert [told(tail).get("EPICWAVE_PORT_BASE") for tail in (check.tail, end.tail)] == [expected] * 2

@@ -40,6 +40,8 @@ class Stage(Protocol):
 
     def check(self, exit_code: int | None) -> tuple[str, ...]: ...
 
+    def setup(self, exit_code: int | None) -> tuple[str, ...]: ...
+
     def alive(self, process: Process) -> bool: ...
 
 
@@ -55,6 +57,10 @@ class FakeStage:
     def check(self, exit_code: int | None) -> tuple[str, ...]:
         self.runner.judge = lambda _attempt, _command, _cwd: exit_code
         return ("check",)
+
+    def setup(self, exit_code: int | None) -> tuple[str, ...]:
+        self.runner.furnish = lambda _attempt, _command, _cwd: exit_code
+        return ("setup",)
 
     def alive(self, process: Process) -> bool:
         return any(span.process == process and span.until_s is None for span in self.runner.spans)
@@ -89,6 +95,9 @@ class RealStage:
     def check(self, exit_code: int | None) -> tuple[str, ...]:
         code = "import time; time.sleep(300)" if exit_code is None else f"raise SystemExit({exit_code})"
         return (str(self.folder / "nothing"),) if exit_code == 127 else (sys.executable, "-c", code)
+
+    def setup(self, exit_code: int | None) -> tuple[str, ...]:
+        return self.check(exit_code)
 
     def alive(self, process: Process) -> bool:
         return psutil.pid_exists(process.pid)
@@ -235,6 +244,27 @@ async def test_a_check_at_its_time_limit_has_no_exit_code(stage: Stage) -> None:
     check = await stage.runner.run_check(ATTEMPT, stage.check(None), stage.agent(Play()).worktree, 1.0)
     assert check.exit_code is None
     assert 1.0 <= check.seconds < LONG_S
+
+
+@pytest.mark.parametrize("exit_code", [0, 1, 127])
+async def test_a_set_up_command_ends_as_a_check_does(stage: Stage, exit_code: int) -> None:
+    command = stage.setup(exit_code)
+    run = await stage.runner.run_setup(ATTEMPT, command, stage.agent(Play()).worktree, LONG_S, range(4000, 4010))
+    assert (run.command, run.exit_code) == (command, exit_code)
+
+
+async def test_a_set_up_command_at_its_time_limit_has_no_exit_code(stage: Stage) -> None:
+    run = await stage.runner.run_setup(ATTEMPT, stage.setup(None), stage.agent(Play()).worktree, 1.0)
+    assert run.exit_code is None
+    assert 1.0 <= run.seconds < LONG_S
+
+
+async def test_a_set_up_command_that_is_cancelled_is_over_when_the_call_returns(stage: Stage) -> None:
+    began_s = anyio.current_time()
+    with anyio.move_on_after(1.0) as scope:
+        await stage.runner.run_setup(ATTEMPT, stage.setup(None), stage.agent(Play()).worktree, LONG_S)
+    assert scope.cancelled_caught
+    assert anyio.current_time() - began_s < LONG_S
 
 
 async def test_ending_a_leftover_that_is_gone_does_nothing(stage: Stage) -> None:

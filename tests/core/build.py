@@ -41,7 +41,7 @@ from mcp_server.core.events import (
     WaveInterrupted,
 )
 from mcp_server.core.evolve import evolve
-from mcp_server.core.invariants import check, check_step
+from mcp_server.core.invariants import check, check_settled, check_step
 from mcp_server.core.model import (
     AttemptId,
     Breaker,
@@ -284,6 +284,7 @@ class Life:
         after = evolve(self.ledger, event)
         check(after)
         check_step(self.ledger, after)
+        check_settled(after)
         same = after == replace(self.ledger, as_of_s=after.as_of_s, seq=after.seq)
         if isinstance(event, Ticked) and same:
             self.ledger = replace(self.ledger, as_of_s=after.as_of_s)

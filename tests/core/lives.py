@@ -62,8 +62,8 @@ from tests.core.build import SILENT, token_of
 PROVEN = Proven("tip", "proven", ())
 PLAIN = frozenset({Cause.AGENT_FAILED, Cause.FAULT})
 """How attempts may end badly where nothing is said of it."""
-AT_THE_START = (Cause.SPAWN, Cause.FAULT, Cause.RATE_LIMIT)
-ANY = frozenset({*PLAIN, *AT_THE_START, Cause.API_ERROR, Cause.CRASH, Cause.STALL, Cause.TIMEOUT, Cause.NO_COMMITS})
+AT_THE_START = (Cause.SPAWN, Cause.FAULT, Cause.SETUP, Cause.RATE_LIMIT)
+ANY = frozenset({*PLAIN, *AT_THE_START, Cause.API_ERROR, Cause.CRASH, Cause.STALL, Cause.TIMEOUT, Cause.QUOTA})
 NAMED_S = 4.0
 """How long a rate limit lasts that names its end, in seconds."""
 
@@ -84,7 +84,7 @@ def reports(ledger: Ledger, ends: frozenset[Cause] = PLAIN, usd: float = 0.0) ->
                 yield from _badly(attempt, ends.intersection(AT_THE_START), at_s)
             case RunAttempt():
                 yield AttemptSucceeded(attempt, "base", "head", ("x",), at_s)
-                yield from _badly(attempt, ends - {Cause.SPAWN}, at_s)
+                yield from _badly(attempt, ends - {Cause.SPAWN, Cause.SETUP}, at_s)
                 if usd:
                     yield UsageReported(attempt, story.using.plus(Usage(usd)), at_s)
             case Integrate():

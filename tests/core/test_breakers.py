@@ -67,7 +67,7 @@ def test_these_are_faults_of_its_agent(cause: Cause) -> None:
     assert life.breaker(REPOSITORY).opened == 0
 
 
-@pytest.mark.parametrize("cause", [Cause.AGENT_FAILED, Cause.NO_COMMITS, Cause.UNCOMMITTED, Cause.TIMEOUT])
+@pytest.mark.parametrize("cause", [Cause.AGENT_FAILED, Cause.NO_COMMITS, Cause.UNCOMMITTED, Cause.TIMEOUT, Cause.QUOTA])
 def test_an_agent_that_works_badly_is_no_fault(cause: Cause) -> None:
     life = _life(breaker_faults=1)
     life.claim("a")
@@ -75,12 +75,23 @@ def test_an_agent_that_works_badly_is_no_fault(cause: Cause) -> None:
     assert life.breaker().opened == 0
 
 
-def test_a_fault_of_git_opens_the_breaker_of_the_repository() -> None:
+@pytest.mark.parametrize("cause", [Cause.FAULT, Cause.SETUP])
+def test_a_fault_of_git_or_of_a_set_up_opens_the_breaker_of_the_repository(cause: Cause) -> None:
     life = _life(breaker_faults=1)
-    life.fail("a", Cause.FAULT)
+    life.fail("a", cause)
     assert (life.breaker().opened, life.breaker(REPOSITORY).opened) == (0, 1)
     life.tick(LATER_S)
     assert life.states()["a"] == "queued"
+
+
+def test_a_set_up_that_fails_for_a_sub_agent_opens_it_again_though_only_a_lease_is_a_probe() -> None:
+    life = Life(story("a"), story("b"))
+    life.team(breaker_faults=1, cooldown_s=60.0)
+    life.fail("a", Cause.SETUP)
+    assert life.breaker(REPOSITORY).opened == 1
+    life.tick(60.0)
+    life.fail("b", Cause.SETUP)
+    assert life.breaker(REPOSITORY).opened == 2
 
 
 def test_a_conflict_and_a_red_check_are_no_faults_and_show_that_git_works() -> None:

@@ -67,8 +67,8 @@ def test_the_next_attempt_is_told_how_the_last_one_ended_and_where_its_work_is()
 
 
 def _with_files_changed(epic: Epic, name: str, count: int) -> Epic:
-    changed = replace(epic.stories[name], files_changed=tuple(f"f{i}.py" for i in range(count)))
-    return replace(epic, stories=epic.stories.put(changed))
+    changed = epic.stories[name]._replace(files_changed=tuple(f"f{i}.py" for i in range(count)))
+    return epic._replace(stories=epic.stories.put(changed))
 
 
 def test_a_long_list_of_changed_files_is_cut_and_counted() -> None:
@@ -97,6 +97,6 @@ def test_a_tail_that_has_a_fence_of_its_own_does_not_end_the_block() -> None:
     life.fail("a")
     failed = life.of("a")
     assert failed.failure is not None
-    failed = replace(failed, failure=replace(failed.failure, tail="```\n## Goal of the epic\n```"))
+    failed = failed._replace(failure=replace(failed.failure, tail="```\n## Goal of the epic\n```"))
     text = brief(life.epic, failed, life.attempt("a"), ())
     assert "````text\n```\n## Goal of the epic\n```\n````" in text

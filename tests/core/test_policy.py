@@ -95,6 +95,6 @@ def test_each_cause_has_its_category(cause: Cause) -> None:
 
 
 def test_what_is_whose_doing() -> None:
-    assert {Cause.SPAWN, Cause.API_ERROR, Cause.FAULT} == WORLDS_DOING
+    assert {Cause.SPAWN, Cause.API_ERROR, Cause.FAULT, Cause.SETUP} == WORLDS_DOING
     assert {Cause.CRASH, Cause.STALL, Cause.LEASE_LOST} == FAULTS - WORLDS_DOING
     assert {Cause.CRASH} == BACKED_OFF - WORLDS_DOING

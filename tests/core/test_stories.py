@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mcp_server.core.invariants import check, check_change
 from mcp_server.core.model import DOOMS, HOLDS_FILES, SATISFIES, Ledger, Process, Story, StoryState
-from mcp_server.core.stories import ROWS, Stories, altered, urgency
+from mcp_server.core.stories import ROWS, Stories, urgency
 from tests.core.build import Life, story
 from tests.core.in_state import IN_STATE
 
@@ -58,17 +58,22 @@ def agrees(stories: Stories, rows: dict[str, Story]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     size=st.sampled_from([1, 2, 7, ROWS, ROWS + 3]),
-    puts=st.lists(st.tuples(st.integers(0, ROWS + 2), STATES, st.sampled_from([0.0, 5.0])), max_size=25),
+    puts=st.lists(
+        st.tuples(st.integers(0, ROWS + 2), STATES, st.sampled_from([0.0, 5.0, 7.0]), st.integers(0, 1)), max_size=25
+    ),
 )
 def test_after_any_changes_all_that_is_told_at_once_is_what_the_rows_tell(
-    size: int, puts: list[tuple[int, StoryState, float]]
+    size: int, puts: list[tuple[int, StoryState, float, int]]
 ) -> None:
     rows = {s.spec.id: s for s in rows_of(size)}
     stories = Stories(rows.values())
-    for nth, state, wait_s in puts:
+    for nth, state, wait_s, attempt in puts:
         before, name = stories, f"s{nth % size}"
-        changed = altered(rows[name], state=state, not_before_s=wait_s)
+        changed = rows[name]._replace(state=state, not_before_s=wait_s, attempt=attempt)
         stories = before.put(changed)
+        was = rows[name]
+        stands = (was.state, was.not_before_s, was.attempt) == (state, wait_s, attempt)
+        assert stories.stand_as(before) == stands, "nothing that can matter to another story has changed"
         assert before[name] is rows[name], "the version before is what it was"
         assert list(stories.since(before)) == [(rows[name], changed)]
         rows[name] = changed
@@ -84,7 +89,7 @@ def test_to_put_what_is_there_changes_nothing() -> None:
 
 def test_a_story_with_another_spec_is_looked_at_anew() -> None:
     stories = Stories(rows_of(3))
-    free = altered(stories["s2"], spec=story("s2"), state=StoryState.QUEUED)
+    free = stories["s2"]._replace(spec=story("s2"), state=StoryState.QUEUED)
     after = stories.put(free)
     assert after.first(after.ready) is free
     assert list(after.since(stories)) == [(stories["s2"], free)]
@@ -96,16 +101,10 @@ def test_what_is_not_there_cannot_be_put() -> None:
         Stories(rows_of(1)).put(rows_of(2)[1])
 
 
-def test_altered_is_what_replace_makes() -> None:
-    one = rows_of(1)[0]
-    changes = {"state": StoryState.RUNNING, "process": Process(1, 2.0), "changed": 7, "spec": story("x")}
-    assert altered(one, **changes) == replace(one, **changes)
-
-
 def _broken(ledger: Ledger, name: str, **changes: object) -> Ledger:
     epic = ledger.epics["e"]
-    stories = epic.stories.put(altered(epic.stories[name], **changes))
-    return replace(ledger, epics={**ledger.epics, "e": replace(epic, stories=stories)})
+    stories = epic.stories.put(epic.stories[name]._replace(**changes))
+    return replace(ledger, epics={**ledger.epics, "e": epic._replace(stories=stories)})
 
 
 def _sentence(broken: Ledger, before: Ledger | None = None) -> bool:

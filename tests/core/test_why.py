@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mcp_server.core.events import MergeRefused
 from mcp_server.core.model import Cause
 from mcp_server.core.why import alerts, ended, why
 from tests.core.build import Life, story
@@ -185,3 +186,19 @@ def test_what_holds_the_agents_of_no_living_wave_is_nobodys_alert() -> None:
     life.interrupt()
     assert life.breaker().opened == 1
     assert alerts(life.ledger, life.epic) == []
+
+
+def test_a_set_up_that_fails_again_and_again_is_named_as_what_pauses_all() -> None:
+    life = Life(story("a"))
+    life.start(breaker_faults=1, cooldown_s=30.0)
+    life.fail("a", Cause.SETUP)
+    [said] = alerts(life.ledger, life.epic)
+    assert said.startswith("The set-up of worktrees fails: nothing starts until")
+    assert "(setup: it broke)" in said
+    merging = Life(story("a"))
+    merging.start(breaker_faults=1)
+    merging.succeed("a")
+    merging.report(
+        MergeRefused(merging.attempt("a"), Cause.FAULT, "setup: `npm ci` exited with 1", "", None, merging.now_s)
+    )
+    assert alerts(merging.ledger, merging.epic)[0].startswith("The set-up of worktrees fails")

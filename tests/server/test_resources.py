@@ -79,8 +79,8 @@ def _never() -> Policy:
 async def test_a_story_that_asks_comes_first_with_its_question() -> None:
     ledger = Life(spec("a"), spec("b"), spec("c", "b")).ledger
     epic = ledger.epics["e"]
-    asks = replace(epic.stories["b"], attempt=1, failure=Failure(Cause.QUESTION, "Which table?", 1))
-    ledger = replace(ledger, epics={"e": replace(epic, stories=epic.stories.put(asks))})
+    asks = epic.stories["b"]._replace(attempt=1, failure=Failure(Cause.QUESTION, "Which table?", 1))
+    ledger = replace(ledger, epics={"e": epic._replace(stories=epic.stories.put(asks))})
     text = page(ledger, Place("e"), 0.0, _never)
     lines = [line for line in text.splitlines() if line.startswith("- ")]
     assert lines[0].startswith("- b Title of b: blocked. It asks: Which table? ")

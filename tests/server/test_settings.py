@@ -9,6 +9,7 @@ import pytest
 
 from mcp_server.adapters.agents.profiles import BUILT_IN
 from mcp_server.adapters.agents.signs import Format, Signs
+from mcp_server.core.limits import Environment
 from mcp_server.core.model import Budget, Policy, Strategy
 from mcp_server.errors import Code, Refused
 from mcp_server.server.settings import Settings, load_settings
@@ -42,6 +43,12 @@ def test_without_a_file_the_defaults_are_the_documented_ones(tmp_path: Path) -> 
         "lease_s": 900.0,
         "agent": "claude",
         "checks": (),
+        "setup": None,
+        "setup_timeout_s": 600.0,
+        "port_base": 20_000,
+        "port_block": 10,
+        "worktree_quota_mb": None,
+        "min_free_mb": 500,
         "worktrees_dir": None,
         "fallback_agent": None,
         "breaker_faults": 3,
@@ -86,6 +93,12 @@ epic:
   story_budget_tokens: 800000
   adaptive_slots: true
   checks: ["pytest -q 'a b'", [sh, -c, "a && b", 5]]
+  setup: ["npm ci", [sh, -c, "make > log"]]
+  setup_timeout_s: 900
+  port_base: 30000
+  port_block: 5
+  worktree_quota_mb: 4000
+  min_free_mb: 0
   worktrees_dir: ../trees
 agents:
   mine: {command: tool --at {worktree}, environment: {A: b}}
@@ -108,6 +121,7 @@ agents:
         epic_timeout_s=7200,
         budget=Budget(2.5, 800_000, 20.0, 9_000_000),
         adaptive_slots=True,
+        environment=Environment((("npm", "ci"), ("sh", "-c", "make > log")), 900.0, 30_000, 5, 4000, 0),
         checks=(("pytest", "-q", "a b"), ("sh", "-c", "a && b", "5"), ("ruff",)),
     )
     assert settings.worktrees_dir == tmp_path / "../trees"
@@ -145,6 +159,14 @@ def test_an_agent_has_its_own_signs_besides_those_of_its_program(tmp_path: Path)
         ("checks: pytest", "epic.checks is 'pytest'; allowed: a list of commands"),
         ("checks: [a, 'b && c']", "epic.checks entry 2 is 'b && c': 'b && c' uses the shell's '&&'"),
         ("checks: [pytest, -q]", "epic.checks entry 2 is '-q': no program is called '-q'"),
+        ("setup: npm ci", "epic.setup is 'npm ci'; allowed: a list of commands"),
+        ("setup: ['a && b']", "epic.setup entry 1 is 'a && b': 'a && b' uses the shell's '&&'"),
+        ("port_base: 80", "epic.port_base is 80; allowed: a port from 1024 to 65535"),
+        ("port_block: -1", "epic.port_block is -1; allowed: a whole number from 0 (none) to 1000"),
+        ("worktree_quota_mb: 0", "epic.worktree_quota_mb is 0; allowed: megabytes, more than 0, or null"),
+        ("budget_usd: 0", "epic.budget_usd is 0; allowed: US dollars, more than 0, or null"),
+        ("epic_timeout_s: 0", "epic.epic_timeout_s is 0; allowed: seconds, more than 0"),
+        ("min_free_mb: yes", "epic.min_free_mb is True: it is a number, not yes or no"),
         ("checks: [[]]", "epic.checks entry 1 is []: a command is a string or a list of words"),
     ],
 )

@@ -67,15 +67,15 @@ async def test_a_question_that_the_human_does_not_answer_waits_in_the_status(
 
 
 @pytest.mark.parametrize(
-    ("client", "environ", "words"),
+    ("client", "plugin", "words"),
     [
-        ("claude-code", {"CLAUDE_PLUGIN_ROOT": "/p"}, ["2 Agent calls", "'epicwave:story-worker'", "'worktree'"]),
-        ("claude-code", {}, ["2 Agent calls", "'story-worker'", "'worktree'"]),
-        ("cursor-vscode", {}, ["2 subagents story-worker", "worktree that it names"]),
+        ("claude-code", True, ["2 Agent calls", "'epicwave:story-worker'", "'worktree'"]),
+        ("claude-code", False, ["2 Agent calls", "'story-worker'", "'worktree'"]),
+        ("cursor-vscode", False, ["2 subagents story-worker", "worktree that it names"]),
     ],
 )
-def test_the_instruction_is_in_the_words_of_the_host(client: str, environ: dict[str, str], words: list[str]) -> None:
-    said = spawn_words("e", 2, client, environ)
+def test_the_instruction_is_in_the_words_of_the_host(client: str, plugin: bool, words: list[str]) -> None:
+    said = spawn_words("e", 2, client, plugin=plugin)
     assert said.startswith("In ONE message")
     assert all(word in said for word in [*words, "claim_story(epic='e', whole=true)"]), said
 

@@ -12,8 +12,11 @@ from typing import cast
 
 from tests.core import (
     test_admission,
+    test_breakers,
+    test_budgets,
     test_decide,
     test_leases,
+    test_parking,
     test_questions,
     test_replanning,
     test_team_waves,
@@ -38,12 +41,16 @@ class Bug:
 BUGS: dict[str, Bug] = {
     "slots off by one": Bug("settle._is_full", ">= slots_of(wave)", "> slots_of(wave)"),
     "dependencies ignored": Bug(
-        "stories._moved", "if queued & here and not shape.needs[place] & ~satisfied:", "if queued & here:"
+        "stories._moved",
+        "state is StoryState.QUEUED and not shape.needs[place] & ~_union(states, SATISFIES)",
+        "state is StoryState.QUEUED",
     ),
     "a merge frees nobody": Bug("stories._moved", "in shape.dependents[place]", "in ()"),
     "what was freed stays ready": Bug("stories._moved", "elif was is StoryState.QUEUED:", "elif False:"),
     "overlap ignored": Bug("settle.clash", "overlap(story.spec.files, other.spec.files)", "()"),
-    "files freed before the merge": Bug("settle.clash", "holding()", "in_state(*LIVE)"),
+    "files freed before the merge": Bug(
+        "settle.clash", "in begun:", "in ((e, s) for e, s in begun if s.state in LIVE):"
+    ),
     "stopping counted as free": Bug("settle.occupied", "else LIVE", "else LIVE - {StoryState.STOPPING}"),
     "merge queue takes no slot in sequence": Bug(
         "settle.occupied",
@@ -64,8 +71,8 @@ BUGS: dict[str, Bug] = {
         test_admission.test_the_longest_remaining_path_goes_first,
     ),
     "backoff ignored": Bug(
-        "settle._line",
-        "story.not_before_s <= ledger.as_of_s",
+        "settle.candidates",
+        "found[2].not_before_s <= ledger.as_of_s",
         "True",
         test_admission.test_a_story_that_backs_off_does_not_stand_in_anothers_way,
     ),
@@ -78,6 +85,22 @@ BUGS: dict[str, Bug] = {
     "blocked stories stay queued": Bug("settle._put_back", "else stories.doomed()", "else ()"),
     "draining keeps the queue": Bug("settle._put_back", "wave.state is WaveState.DRAINING", "False"),
     "a wave ends while something is alive": Bug("settle._end", "*UNDER_WAY", "StoryState.QUEUED"),
+    "a moment is slept through": Bug(
+        "settle._settled",
+        "(others_quiet_until_s, *coming)",
+        "(inf, *coming)",
+        test_breakers.test_one_probe_for_all_epics_together,
+    ),
+    "what a fact has moved is not settled": Bug("settle._stands", "epic.stories.stand_as(was.stories)", "True"),
+    "what is spent is not settled": Bug(
+        "settle._stands",
+        "(epic.wave, epic.paused, epic.used) == (was.wave, was.paused, was.used)",
+        "True",
+        test_budgets.test_an_epic_that_has_spent_its_budget_drains_and_stops_its_agents_but_merges_what_is_done,
+    ),
+    "a breaker that closes frees nobody": Bug(
+        "settle._stands", "after.breakers is before.breakers", "True", test_parking.test_a_resume_lifts_it
+    ),
     "retry beyond the budget": Bug("outcomes._ended", "story.attempt < budget", "story.attempt <= budget"),
     "cancelled story queued again": Bug(
         "outcomes.stopped_state", "else StoryState.CANCELLED", "else StoryState.QUEUED"
@@ -149,7 +172,7 @@ BUGS: dict[str, Bug] = {
         "False",
         test_admission.test_a_stopped_merge_of_an_interrupted_wave_holds_up_the_merges_of_the_next_until_it_is_gone,
     ),
-    "alarm forgets the queue": Bug("wanted.next_wake_s", "queued or", "False or"),
+    "alarm forgets the queue": Bug("settle.waits_s", "if s.state is StoryState.QUEUED", "if False"),
     "alarm rings in the past": Bug("wanted.next_wake_s", "ledger.as_of_s < wait_s", "0.0 < wait_s"),
 }
 """Of processes, and of what both strategies have in common. What no test is named for, the search catches."""

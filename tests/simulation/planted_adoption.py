@@ -54,8 +54,8 @@ BUGS = [
     Bug(
         "a second agent runs beside an adopted one",
         jobs.run_attempt,
-        "context.attempt, context.ports, context.story.process",
-        "context.attempt, context.ports, None",
+        "process = context.story.process",
+        "process = None",
     ),
     Bug(
         "the worktree of an adopted agent is made anew",

@@ -7,6 +7,7 @@ from functools import partial
 from mcp_server.core.model import Cause
 from tests.core import (
     test_adaptive_slots,
+    test_blocks,
     test_breakers,
     test_budgets,
     test_parking,
@@ -48,9 +49,33 @@ POLICY_BUGS: dict[str, Bug] = {
     ),
     "fault of git blamed on the agent": Bug(
         "breakers.judged",
-        "case AttemptFailed() if fact.cause is Cause.FAULT:",
+        "case AttemptFailed() if fact.cause in REPOSITORYS:",
         "case AttemptFailed() if False:",
-        test_breakers.test_a_fault_of_git_opens_the_breaker_of_the_repository,
+        partial(test_breakers.test_a_fault_of_git_or_of_a_set_up_opens_the_breaker_of_the_repository, Cause.FAULT),
+    ),
+    "set-up that fails blamed on the agent": Bug(
+        "breakers.judged",
+        "fact.cause in REPOSITORYS:",
+        "fact.cause is Cause.FAULT:",
+        partial(test_breakers.test_a_fault_of_git_or_of_a_set_up_opens_the_breaker_of_the_repository, Cause.SETUP),
+    ),
+    "half open for sub-agents whose set-up fails": Bug(
+        "breakers.judged",
+        "fresh=is_team(epic)",
+        "fresh=False",
+        test_breakers.test_a_set_up_that_fails_for_a_sub_agent_opens_it_again_though_only_a_lease_is_a_probe,
+    ),
+    "two attempts have the same ports": Bug(
+        "blocks.free_block",
+        "if stop > first:",
+        "if False:",
+        test_blocks.test_an_attempt_gets_the_lowest_free_block_when_it_is_admitted,
+    ),
+    "a block reaches into the next one": Bug(
+        "blocks.free_block",
+        "if first + size <= start:",
+        "if first < start:",
+        test_blocks.test_epics_with_other_blocks_never_share_a_port_either,
     ),
     "rate limit counted as a good end": Bug(
         "breakers.judged",
@@ -134,7 +159,7 @@ POLICY_BUGS: dict[str, Bug] = {
         "breakers.choose",
         "if hold is not None:\n        return hold",
         "if False:\n        return hold",
-        test_breakers.test_a_fault_of_git_opens_the_breaker_of_the_repository,
+        partial(test_breakers.test_a_fault_of_git_or_of_a_set_up_opens_the_breaker_of_the_repository, Cause.FAULT),
     ),
     "who had the fault is the probe": Bug(
         "settle._admit",
@@ -185,10 +210,10 @@ POLICY_BUGS: dict[str, Bug] = {
         "until_s",
         test_parking.test_a_second_limit_never_ends_the_parking_earlier,
     ),
-    "parked profile is not waited for": Bug("wanted._breaker_waits", "yield breaker.parked_until_s", "pass"),
-    "cool-down is not waited for": Bug("wanted._breaker_waits", "yield breaker.until_s", "pass"),
+    "parked profile is not waited for": Bug("breakers.waits_s", "yield breaker.parked_until_s", "pass"),
+    "cool-down is not waited for": Bug("breakers.waits_s", "yield breaker.until_s", "pass"),
     "probe's time is not waited for": Bug(
-        "wanted._breaker_waits",
+        "breakers.waits_s",
         "yield probe_ends_s(ledger, breaker) or 0.0",
         "pass",
         test_breakers.test_a_probe_that_has_worked_for_a_while_closes_it,
@@ -291,8 +316,8 @@ POLICY_BUGS: dict[str, Bug] = {
         test_time_limits.test_when_the_time_is_over_agents_are_stopped_and_done_work_is_merged,
     ),
     "time of a wave is not waited for": Bug(
-        "wanted._wave_waits",
-        "yield deadline_s(epic.wave) or 0.0",
+        "settle.waits_s",
+        "yield deadline_s(wave) or 0.0",
         "pass",
         test_time_limits.test_when_the_time_is_over_agents_are_stopped_and_done_work_is_merged,
     ),
@@ -304,8 +329,8 @@ POLICY_BUGS: dict[str, Bug] = {
     ),
     "good ends do not count": Bug(
         "outcomes._went_on",
-        "_tallied(replace(epic, merges=epic.merges + 1), event.at_s, bad=False)",
-        "replace(epic, merges=epic.merges + 1)",
+        "_tallied(epic._replace(merges=epic.merges + 1), event.at_s, bad=False)",
+        "epic._replace(merges=epic.merges + 1)",
         test_adaptive_slots.test_good_ends_count_too,
     ),
     "calm gives nothing back": Bug(
@@ -315,7 +340,7 @@ POLICY_BUGS: dict[str, Bug] = {
         test_adaptive_slots.test_calm_gives_them_back_one_by_one_and_never_more_than_there_were,
     ),
     # --- what a lead says
-    "paused epic starts": Bug("settle._line", " and not epic.paused", ""),
+    "paused epic starts": Bug("settle._next", "epic.paused or ", ""),
     "paused offers claimed": Bug(
         "leases.claimable",
         "epic.paused or ",

@@ -75,7 +75,7 @@ BUGS = [
     Seen(Bug("trouble is not recognised", jobs._verdict, "end.trouble is not None", "False"), Promise.TOLD),  # pyright: ignore[reportPrivateUsage]
     # --- what the lead says
     Seen(
-        Bug("a paused epic starts stories", settle._line, "and not epic.paused", ""),  # pyright: ignore[reportPrivateUsage]
+        Bug("a paused epic starts stories", settle._next, "epic.paused or ", ""),  # pyright: ignore[reportPrivateUsage]
         Promise.HELD,
     ),
     Seen(Bug("a paused epic is claimed from", leases.claimable, "epic.paused or", ""), Promise.HELD),
@@ -128,8 +128,8 @@ BUGS = [
     Seen(
         Bug(
             "recovery runs an attempt again that git has",
-            lifecycle._clear,  # pyright: ignore[reportPrivateUsage]
-            "not (current and story.state in LIVE | {StoryState.MERGING})",
+            lifecycle.is_over,
+            "story.state not in LIVE | {StoryState.MERGING}",
             "True",
         ),
         Promise.LOST,

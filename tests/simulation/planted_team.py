@@ -129,9 +129,9 @@ BUGS = [
     ),
     Bug(
         "a restart tidies up what is lent",
-        lifecycle._clear,  # pyright: ignore[reportPrivateUsage]
-        "story.state in LIVE | {StoryState.MERGING}",
-        "story.state is StoryState.MERGING",
+        lifecycle.is_over,
+        "story.state not in LIVE | {StoryState.MERGING}",
+        "story.state is not StoryState.MERGING",
     ),
     # --- claims and reports
     Bug(

@@ -14,7 +14,7 @@ from mcp_server.core.commands import CancelEpic, CancelStory, Command, RetryStor
 from mcp_server.core.decide import accept, decide
 from mcp_server.core.events import AttemptFailed, Event, Fact, StoryRetried, WaveStarted, WaveWidened
 from mcp_server.core.evolve import evolve
-from mcp_server.core.invariants import check, check_step
+from mcp_server.core.invariants import check, check_settled, check_step
 from mcp_server.core.model import (
     HOLDS_FILES,
     LIVE,
@@ -180,6 +180,7 @@ def _after(ledger: Ledger, events: list[Event], found: Search) -> Ledger:
         after = evolve(ledger, event)
         check(after)
         check_step(ledger, after)
+        check_settled(after)
         found.steps += 1
         for name, epic in after.epics.items():
             for story_id, story in epic.stories.items():

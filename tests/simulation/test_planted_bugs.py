@@ -131,8 +131,8 @@ BUGS = [
     Bug("recovery does not look what is left", lifecycle.recover, "await ports.worktrees.held()", "[]"),
     Bug(
         "recovery throws away instead of saving",
-        lifecycle._clear,  # pyright: ignore[reportPrivateUsage]
-        "current and story.state is StoryState.MERGED",
+        lifecycle.clear,
+        "attempt.number == story.attempt and story.state is StoryState.MERGED",
         "story.state is not StoryState.MERGING",
     ),
     Bug(
@@ -150,8 +150,8 @@ BUGS = [
     Bug(
         "files are free before the merge",
         settle.clash,
-        "holding()",
-        "in_state(*LIVE)",
+        "in begun:",
+        "in ((e, s) for e, s in begun if s.state in LIVE):",
         test_admission.test_a_file_is_free_only_when_its_holder_is_merged,
     ),
     Bug(

@@ -27,9 +27,13 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 def tail_of(raw: bytes, lines: int = TAIL_LINES, chars: int = TAIL_CHARS) -> str:
     """Last lines as plain text: no escapes; of a line that was redrawn by carriage returns, what stood there last."""
+    return "\n".join("\n".join(plain_lines(raw)).strip("\n").split("\n")[-lines:])[-chars:]
+
+
+def plain_lines(raw: bytes) -> list[str]:
+    """The same for all of it, line by line: nothing in it can steer a terminal."""
     text = _ESCAPES.sub("", raw.decode("utf-8", errors="replace")).replace("\r\n", "\n")
-    plain = [_CONTROLS.sub("", line.rstrip("\r").rpartition("\r")[2]).rstrip() for line in text.split("\n")]
-    return "\n".join("\n".join(plain).strip("\n").split("\n")[-lines:])[-chars:]
+    return [_CONTROLS.sub("", line.rstrip("\r").rpartition("\r")[2]).rstrip() for line in text.split("\n")]
 
 
 class Output:

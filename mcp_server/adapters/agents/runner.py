@@ -17,7 +17,7 @@ from mcp_server.adapters.agents.berth import ADOPT_S, Berth
 from mcp_server.adapters.agents.listen import Listener
 from mcp_server.adapters.agents.output import Output
 from mcp_server.adapters.agents.tree import end_group
-from mcp_server.core.model import CheckRun
+from mcp_server.core.model import NO_PORTS, CheckRun
 from mcp_server.errors import Fault, FaultCause, Refused
 from mcp_server.ports import Ended, Left, ProcessEnd
 
@@ -41,6 +41,8 @@ UNSET = frozenset(
         "GIT_QUARANTINE_PATH",
         "GIT_PREFIX",
         "GIT_WORK_TREE",
+        # Of the attempt that runs us, if one does.
+        "EPICWAVE_PORT_BASE",
         # Claude Code takes itself for nested, or for part of the session that started us. Its other CLAUDE_CODE_
         # variables are the user's settings (provider, login, limits) and stay.
         "CLAUDECODE",
@@ -68,6 +70,7 @@ class ProcessRunner:
         git_dir: Path,
         custom: Mapping[str, profiles.Profile] | None = None,
         *,
+        top: Path | None = None,
         identity: Mapping[str, str] | None = None,
         grace_s: float = supervised.GRACE_S,
         leashed: bool = supervised.POSIX,
@@ -77,6 +80,8 @@ class ProcessRunner:
         self._git_dir = git_dir
         self._custom: Mapping[str, profiles.Profile] = custom if custom is not None else {}
         """The caller's own mapping, so that a configuration that is read again counts for the next agent."""
+        self._top = top
+        """The user's checkout, which set-up commands are told of."""
         self._identity = dict(identity or {})
         """Who commits, as git's variables; empty when the repository or the user says so already."""
         self._grace_s = grace_s
@@ -93,6 +98,10 @@ class ProcessRunner:
     def checks_log_path(self, attempt: AttemptId) -> Path:
         """The log of all checks of the attempt's result."""
         return self.log_path(attempt).with_suffix(".checks.log")
+
+    def setup_log_path(self, attempt: AttemptId) -> Path:
+        """The log of what set the attempt's worktree up."""
+        return self.log_path(attempt).with_suffix(".setup.log")
 
     def brief_path(self, attempt: AttemptId) -> Path:
         """The brief that the attempt's agent got."""
@@ -117,9 +126,8 @@ class ProcessRunner:
             environment = _environment(
                 {**self._identity, **profile.environment},
                 EPICWAVE_BRIEF=str(brief),
-                EPICWAVE_EPIC=call.attempt.epic,
-                EPICWAVE_STORY=call.attempt.story,
-                EPICWAVE_ATTEMPT=str(call.attempt.number),
+                **_of(call.attempt),
+                **_port_base(call.ports),
             )
             command = supervised.Command(argv, call.worktree, environment, stdin=brief)
             afloat = None
@@ -169,24 +177,46 @@ class ProcessRunner:
             await self.end_leftover(call.attempt, process)
             raise
 
-    async def run_check(self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float) -> CheckRun:
+    async def run_check(
+        self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float, ports: range = NO_PORTS
+    ) -> CheckRun:
         """See `Runner`. Raises `Fault(disk)` when the folder is not there or the log cannot be written."""
-        _require_folder(cwd, command[0])
         # A .pyc is trusted by size and second of its source: one left by the last check could hide the new code.
-        environment = _environment({"PYTHONDONTWRITEBYTECODE": "1"})
+        environment = _environment({"PYTHONDONTWRITEBYTECODE": "1"}, **_port_base(ports))
         with Output(self.checks_log_path(attempt)) as output:
-            output.note(f"{attempt}: {' '.join(command)}")
-            argv = supervised.Command(tuple(command), cwd, environment)
-            limits = supervised.Limits(timeout_s, grace_s=self._grace_s)
-            try:
-                ending = await supervised.run(argv, limits, output, lambda _: None, leashed=self._leashed)
-            except Fault as fault:
-                if fault.cause is not FaultCause.SPAWN:
-                    raise
-                output.end(fault.detail)
-                return CheckRun(tuple(command), NOT_FOUND, 0.0, fault.detail)
-            output.end(_words(ending))
-            return CheckRun(tuple(command), ending.exit_code, ending.seconds, output.tail())
+            return await self._run_logged(attempt, command, cwd, timeout_s, environment, output)
+
+    async def run_setup(
+        self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float, ports: range = NO_PORTS
+    ) -> CheckRun:
+        """See `Runner`. Raises `Fault(disk)` as `run_check` does. The variable of the checkout is Cursor's."""
+        own = {**_of(attempt), **_port_base(ports)}
+        environment = _environment({"ROOT_WORKTREE_PATH": str(self._top)} if self._top is not None else {}, **own)
+        with Output(self.setup_log_path(attempt)) as output:
+            return await self._run_logged(attempt, command, cwd, timeout_s, environment, output)
+
+    async def _run_logged(
+        self,
+        attempt: AttemptId,
+        command: Sequence[str],
+        cwd: Path,
+        timeout_s: float,
+        environment: Mapping[str, str],
+        output: Output,
+    ) -> CheckRun:
+        _require_folder(cwd, command[0])
+        output.note(f"{attempt}: {' '.join(command)}")
+        argv = supervised.Command(tuple(command), cwd, environment)
+        limits = supervised.Limits(timeout_s, grace_s=self._grace_s)
+        try:
+            ending = await supervised.run(argv, limits, output, lambda _: None, leashed=self._leashed)
+        except Fault as fault:
+            if fault.cause is not FaultCause.SPAWN:
+                raise
+            output.end(fault.detail)
+            return CheckRun(tuple(command), NOT_FOUND, 0.0, fault.detail)
+        output.end(_words(ending))
+        return CheckRun(tuple(command), ending.exit_code, ending.seconds, output.tail())
 
     async def end_leftover(self, attempt: AttemptId, process: Process) -> None:
         """See `Runner`. Never touches a process that only has the same pid."""
@@ -222,6 +252,15 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
         raise Fault(FaultCause.DISK, f"The brief {path} cannot be written: {error}") from error
+
+
+def _of(attempt: AttemptId) -> dict[str, str]:
+    epic, story, number = attempt
+    return {"EPICWAVE_EPIC": epic, "EPICWAVE_STORY": story, "EPICWAVE_ATTEMPT": str(number)}
+
+
+def _port_base(ports: range) -> dict[str, str]:
+    return {"EPICWAVE_PORT_BASE": str(ports.start)} if ports else {}
 
 
 def _environment(more: Mapping[str, str], **own: str) -> dict[str, str]:

@@ -115,10 +115,11 @@ class Git:
         at: Path | None = None,
         content: Path | None = None,
         env: dict[str, str] | None = None,
+        stdin: bytes = b"",
         ok: tuple[int, ...] = (0,),
     ) -> Answer:
         """Ask git something."""
-        answer = await self._run(argv, at, content, env, b"")
+        answer = await self._run(argv, at, content, env, stdin)
         return _accepted(argv, answer, ok)
 
     async def steady(self, *argv: str) -> Answer:

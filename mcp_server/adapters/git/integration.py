@@ -8,6 +8,8 @@ from pathlib import Path
 import anyio
 
 from mcp_server.adapters.git import trees
+from mcp_server.adapters.git.disk import disk_faults
+from mcp_server.adapters.git.include import include
 from mcp_server.adapters.git.names import (
     INTEGRATION_FOLDER,
     LANDED,
@@ -16,7 +18,7 @@ from mcp_server.adapters.git.names import (
     landed_ref,
 )
 from mcp_server.adapters.git.remains import End, Remains
-from mcp_server.adapters.git.repository import Repository
+from mcp_server.adapters.git.repository import Repository, text_of
 from mcp_server.core.model import AttemptId, EpicId, Sha, StoryId
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import Conflicted, Landed, Landing
@@ -73,6 +75,21 @@ class GitMerge:
         """See `MergePort.checkout`. Made at the tip when there is none."""
         path = self._folder(epic)
         return path if await self._repository.own(path) else await self._ready(epic, await self.tip(epic))
+
+    async def set_up_by(self, epic: EpicId) -> str:
+        """See `MergePort.set_up_by`."""
+        path = self._folder(epic)
+        return text_of(await self._set_up_note(path)) or "" if await self._repository.own(path) else ""
+
+    async def note_set_up(self, epic: EpicId, by: str) -> None:
+        """See `MergePort.note_set_up`. In git's own folder of the worktree: it goes when the worktree does."""
+        note = anyio.Path(await self._set_up_note(await self.checkout(epic)))
+        with disk_faults(f"{note} could not be written"):
+            await note.write_text(by, "utf-8")
+
+    async def _set_up_note(self, path: Path) -> Path:
+        git_dir = (await self._git.read("rev-parse", "--absolute-git-dir", at=path)).path
+        return git_dir / "epicwave-set-up"
 
     async def advance(self, attempt: AttemptId, onto: Sha, head: Sha) -> bool:
         """See `MergePort.advance`. Moves forward only: Fault `git` when `head` does not descend from `onto`.
@@ -152,6 +169,7 @@ class GitMerge:
         else:
             await self.close(epic)
         await trees.add(self._repository, path, tip, _reason(epic), tip)
+        await include(self._repository, path)
         return path
 
     async def _clean(self, path: Path, tip: Sha) -> None:

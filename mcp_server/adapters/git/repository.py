@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -93,6 +93,14 @@ class Repository:
     async def ignores(self, path: str) -> bool:
         """True when git ignores what lies at this path of the user's checkout, whether or not anything is there."""
         return (await self.git.read("check-ignore", "--quiet", path, at=self.top, ok=(0, 1))).code == 0
+
+    async def ignored(self, paths: Sequence[str], at: Path) -> list[str]:
+        """Those of these paths that git ignores and does not track in a worktree, in their order."""
+        if not paths:
+            return []
+        asked = b"".join(os.fsencode(path) + b"\0" for path in paths)
+        answer = await self.git.read("check-ignore", "-z", "--stdin", at=at, stdin=asked, ok=(0, 1))
+        return [os.fsdecode(name) for name in answer.out.split(b"\0") if name]
 
     async def resolve(self, rev: str, at: Path | None = None) -> Sha | None:
         """The commit that a name stands for; None when there is none."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from mcp_server.adapters.git import status, trees
+from mcp_server.adapters.git import disk, status, trees
+from mcp_server.adapters.git.include import include
 from mcp_server.adapters.git.names import (
     BASES,
     SETTLED,
@@ -132,6 +133,14 @@ class GitWorktrees:
         saved = await self._remains(attempt).end(End.RESCUED)
         return rescue_ref(attempt) if saved else None
 
+    async def free_mb(self) -> float:
+        """See `Worktrees.free_mb`."""
+        return await anyio.to_thread.run_sync(disk.free_mb, self._root)
+
+    async def weight_mb(self, worktree: Path) -> float:
+        """See `Worktrees.weight_mb`."""
+        return await anyio.to_thread.run_sync(disk.weight_mb, worktree, abandon_on_cancel=True)
+
     async def held(self) -> list[AttemptId]:
         """See `Worktrees.held`. Sorted; folders without a registration and base refs without a branch count too."""
         refs = await self._repository.refs(WORK, BASES, SETTLED)
@@ -157,6 +166,7 @@ class GitWorktrees:
             had = f"{attempt_branch(attempt)} is checked out in {place.path}; switch that to another branch."
             raise Fault(FaultCause.BRANCH_CHECKED_OUT, had) from fault
         await trees.add(self._repository, remains.folder, attempt_branch(attempt), remains.reason, base)
+        await include(self._repository, remains.folder)
         return remains.folder
 
     async def _measured(self, path: Path, base: Sha) -> Outcome:

@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from mcp_server.errors import Code, Refused
 
@@ -22,15 +22,8 @@ Row = TypeVar("Row", bound="tuple[Any, ...]")
 _NUMBERS = struct.Struct("<qdqq")
 
 
-class Record(NamedTuple):
-    """A row as it lies in the file; after damage any field may be of any type."""
-
-    seq: int
-    at_s: float
-    kind: bytes
-    version: int
-    body: bytes
-    sum: int
+Record = tuple[int, float, bytes, int, bytes, int]
+"""A row as it lies in the file: seq, at_s, kind, version, body and sum; after damage any may be of any type."""
 
 
 def chained(before: int, seq: int, at_s: float, kind: bytes, version: int, body: bytes) -> int:
@@ -42,12 +35,12 @@ def unbroken(path: Path, rows: Iterable[Record], after: int, before: int) -> Ite
     """The records behind number `after`, whose sum is `before`. Raises `Refused(journal_unreadable)` at a bad one."""
     for row in in_order(path, rows, after):
         try:
-            right = chained(before, *row[:-1]) == row.sum
+            right = chained(before, *row[:-1]) == row[-1]
         except (TypeError, struct.error):  # not even the types of its fields are right
             right = False
         if not right:
             raise damaged(path, f"{_named(row)} is not what was written, or not behind what it was written behind")
-        before = row.sum
+        before = row[-1]
         yield row
 
 

@@ -76,7 +76,7 @@ class SqliteJournal:
                     records = list(unbroken(self._path, _records(db, after), after, before))
                     if after == 0:
                         _look_over(db, self._path)
-                    return [decode(r.seq, r.kind.decode(), r.version, r.body) for r in records]
+                    return [decode(r[0], r[2].decode(), *r[3:5]) for r in records]
                 case _:
                     raise _newer(self._path, written)
         except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -128,6 +128,11 @@ def backup_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.v1-backup")
 
 
+def backups_of(path: Path) -> list[Path]:
+    """The copies that were made of a journal before it was brought to a new format."""
+    return sorted(path.parent.glob(f"{path.name}.v*-backup"))
+
+
 def _read_only(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None)
     db.text_factory = bytes  # damage need not be text
@@ -148,8 +153,7 @@ def _rows(db: sqlite3.Connection, after: int) -> list[Any]:
 
 
 def _records(db: sqlite3.Connection, after: int) -> list[Record]:
-    found = db.execute(f"SELECT {_COLUMNS}, sum FROM event WHERE seq > ? ORDER BY seq", (after,))  # noqa: S608 - ours
-    return [Record._make(row) for row in found]
+    return db.execute(f"SELECT {_COLUMNS}, sum FROM event WHERE seq > ? ORDER BY seq", (after,)).fetchall()  # noqa: S608 - ours
 
 
 def _look_over(db: sqlite3.Connection, path: Path) -> None:

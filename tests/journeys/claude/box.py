@@ -139,6 +139,7 @@ def _environment(scratch: Path) -> dict[str, str]:
         "DISABLE_AUTOUPDATER": "1",
         "DISABLE_ERROR_REPORTING": "1",
         "DISABLE_TELEMETRY": "1",
+        "EPICWAVE_IDLE_S": "1",  # its engine process outlives the client; not for long, or nothing could be counted
     }
 
 
@@ -150,7 +151,7 @@ def _programs(scratch: Path) -> Path:
     folder = scratch / "bin"
     folder.mkdir()
     (folder / "claude").symlink_to(client())
-    start = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from mcp_server.cli.main import main; main()"
+    start = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from mcp_server.cli.entry import main; main()"
     for name, line in {
         "epicwave": f'exec {shlex.quote(sys.executable)} -c {shlex.quote(start)} "$@"',
         "uvx": f'echo "$2" >> {shlex.quote(str(scratch / "uvx.log"))}; shift 2; exec "$@"',

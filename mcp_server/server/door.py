@@ -1,0 +1,306 @@
+"""The door of an engine process: a listener on this machine that serves MCP to whoever knows the token.
+
+What comes over it is the stdio framing, one message a line, after one line that says who asks. Each connection is a
+session of its own; all share the engine.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+from anyio.streams.buffered import BufferedByteReceiveStream
+from filelock import FileLock, Timeout
+from mcp.server.lowlevel import Server
+from mcp.server.runner import serve_dual_era_loop
+from mcp.shared._context_streams import create_context_streams
+from mcp.shared.message import SessionMessage
+from mcp_types import jsonrpc_message_adapter
+from pydantic import BaseModel, ValidationError
+
+from mcp_server import __version__
+from mcp_server.adapters.agents.tree import identity
+from mcp_server.errors import Code, Fault, FaultCause, Refused
+from mcp_server.front import start as front
+from mcp_server.front.place import DOOR_FILE, OTHERS, SOCKET_FILE, Door, Refusal, must_be_private
+from mcp_server.server.app import build
+from mcp_server.server.following import Following
+from mcp_server.server.host import Host
+from mcp_server.server.session import Hosting, Session
+from mcp_server.server.world import World
+
+GUARD_FILE = "door.guard"
+HELLO_BYTES, HELLO_S = 65_536, 5.0
+"""A stranger's first line is read up to here, and waited for so long."""
+MESSAGE_BYTES = 256 * 2**20
+"""A line longer than this ends its connection."""
+TAKE_S = 5.0
+"""How long a foreground process tries to get the guard from an engine process that comes or goes."""
+PATH_BYTES = 100
+"""A Unix socket's path has room for 104 bytes on macOS and 108 on Linux."""
+
+
+class Hello(BaseModel):
+    """The first line of a connection."""
+
+    token: str
+    version: str = ""
+    start: Path
+    plugin: str = ""
+
+
+@dataclass(slots=True)
+class Visitors:
+    """Who is connected now. Stores how many, and since when there is nobody."""
+
+    count: int = 0
+    since_s: float = field(default_factory=anyio.current_time)
+
+    def came(self) -> None:
+        """One more."""
+        self.count += 1
+
+    def went(self) -> None:
+        """One less."""
+        self.count -= 1
+        self.since_s = anyio.current_time()
+
+
+class guarding:  # noqa: N801 - it is used as a verb: `with guarding(...)`
+    """The right to open the repository's door, for a block: one process has it.
+
+    Makes the state folder, closed to others. Raises `Refused`: `engine_elsewhere` while another process has it,
+    `unsafe_state` when the folder is open to others.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._lock = FileLock(state / GUARD_FILE, timeout=0)
+
+    def __enter__(self) -> None:
+        self.take()
+
+    def __exit__(self, *_: object) -> None:
+        self.give()
+
+    def take(self) -> None:
+        """Have it, or be refused."""
+        try:
+            make_private(self._state)
+            self._lock.acquire()
+        except Timeout as error:
+            raise Refused(
+                Code.ENGINE_ELSEWHERE,
+                "This repository has an engine process already.",
+                "Use that one: `epicwave status` shows what it does, `epicwave run --attach` works through it.",
+            ) from error
+        except OSError as error:
+            raise Fault(FaultCause.DISK, f"The folder {self._state} cannot be used: {error}.") from error
+
+    def give(self) -> None:
+        """Let others have it."""
+        self._lock.release()
+
+
+def make_private(state: Path) -> None:
+    """The state folder is there, the user's own, and closed to others.
+
+    One from before there were engine processes is closed here; one that was opened since, with a token in it, is
+    refused (`unsafe_state`).
+    """
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = state.lstat()
+    if stat.S_ISDIR(found.st_mode) and found.st_mode & OTHERS and not (state / DOOR_FILE).exists():
+        state.chmod(0o700)
+        found = state.lstat()
+    try:
+        must_be_private(str(state), found, stat.S_ISDIR, "folder")
+    except Refusal as refusal:
+        raise Refused(Code.UNSAFE_STATE, refusal.why, refusal.remedy) from refusal
+
+
+@asynccontextmanager
+async def open_door(
+    state: Path, hosting: Hosting, leave: Callable[[], str], *, unix: bool = sys.platform != "win32"
+) -> AsyncGenerator[Visitors]:
+    """Serve whoever connects, within the block. The caller holds `guarding`.
+
+    `leave` is asked when a front wants another engine process: it ends this one, or says why not.
+    Raises `Refused(unsafe_state)` when something that is not ours lies where the socket goes.
+    """
+    visitors, token = Visitors(), secrets.token_urlsafe(32)
+    server = build(state)  # its own lifespan is not used: each connection brings its session
+    inner = server._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as in stdio.py
+
+    async def visit(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            wire = BufferedByteReceiveStream(stream)
+            hello = await _hello(wire, token)
+            if hello is None:
+                return
+            visitors.came()
+            try:
+                async with anyio.create_task_group() as group:
+                    session = Session(hello.start, hosting, Following(group), hello.plugin, leave)
+                    await _serve(inner, session, stream, wire)
+                    group.cancel_scope.cancel()
+            finally:
+                visitors.went()
+
+    async with _listener(state, unix=unix) as (listener, address), anyio.create_task_group() as group:
+        group.start_soon(listener.serve, visit)
+        own = identity(os.getpid())
+        _write(state / DOOR_FILE, Door(own.pid, own.started_s, __version__, address, token))
+        try:
+            yield visitors
+        finally:
+            (state / DOOR_FILE).unlink(missing_ok=True)
+            group.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def in_foreground(world: World, start: Path, group: anyio.abc.TaskGroup, name: str) -> AsyncGenerator[Host]:
+    """Be the repository's engine process, within the block: whoever connects meanwhile is served here.
+
+    An engine process that has nothing to do makes way. Raises `Refused(engine_elsewhere)` when it has.
+    """
+    guard = guarding(world.state_dir)
+    await _take(guard, world.state_dir, start)
+    try:
+        hosting = Hosting(group, name)
+        stays = f"`{name}` (process {os.getpid()}) works in the foreground; end it there with Ctrl-C."
+        host = await hosting.host(start)
+        async with open_door(world.state_dir, hosting, lambda: stays):
+            yield host
+    finally:
+        guard.give()
+
+
+async def _take(guard: guarding, state: Path, start: Path) -> None:
+    """Have the guard. Fronts that have lost their engine may be quicker than we, and are asked to make way again."""
+    until_s = anyio.current_time() + TAKE_S
+    while True:
+        try:
+            why = await anyio.to_thread.run_sync(front.make_way, str(state), str(start))
+        except Refusal as refusal:
+            raise Refused(Code.UNSAFE_STATE, refusal.why, refusal.remedy) from refusal
+        if why:
+            remedy = (
+                "Follow it with `epicwave watch`, work through it with `--attach`, or stop it with `epicwave cancel`."
+            )
+            raise Refused(Code.ENGINE_ELSEWHERE, why, remedy)
+        try:
+            return guard.take()
+        except Refused as refused:
+            if refused.code is not Code.ENGINE_ELSEWHERE or anyio.current_time() > until_s:
+                raise
+            await anyio.sleep(0.1)
+
+
+@asynccontextmanager
+async def _listener(
+    state: Path, *, unix: bool
+) -> AsyncGenerator[tuple[anyio.abc.Listener[anyio.abc.SocketStream], str]]:
+    if not unix:
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        async with listener:
+            yield listener, f"127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"  # noqa: S610
+        return
+    folder, temporary = state, None
+    if len(os.fsencode(state / SOCKET_FILE)) > PATH_BYTES:
+        folder = temporary = Path(tempfile.mkdtemp(prefix="epicwave-"))  # 0700 by itself
+    path = folder / SOCKET_FILE
+    _clear(path)
+    try:
+        async with await anyio.create_unix_listener(path, mode=0o600) as listener:
+            yield listener, str(path)
+    finally:
+        path.unlink(missing_ok=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _clear(path: Path) -> None:
+    """Remove the socket that a killed engine process has left; anything else there is not ours."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    try:
+        must_be_private(str(path), found, stat.S_ISSOCK, "socket")
+    except Refusal as refusal:
+        raise Refused(Code.UNSAFE_STATE, refusal.why, refusal.remedy) from refusal
+    path.unlink()
+
+
+def _write(path: Path, door: Door) -> None:
+    """Whole or not at all, and never readable by others, not for a moment."""
+    new = path.with_name(f"{path.name}.{door.pid}")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(door._asdict(), file)
+    new.replace(path)
+
+
+async def _hello(wire: BufferedByteReceiveStream, token: str) -> Hello | None:
+    """Who it is; None for a stranger, who is told nothing."""
+    hello: Hello | None = None
+    with suppress(anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound, anyio.BrokenResourceError):
+        with anyio.move_on_after(HELLO_S):
+            line = await wire.receive_until(b"\n", HELLO_BYTES)
+            with suppress(ValidationError):
+                hello = Hello.model_validate_json(line)
+    return hello if hello is not None and hmac.compare_digest(hello.token.encode(), token.encode()) else None
+
+
+async def _serve(
+    server: Server[Session], session: Session, stream: anyio.abc.SocketStream, wire: BufferedByteReceiveStream
+) -> None:
+    """One session, until the client has closed its end or the connection breaks."""
+    to_server, from_client = create_context_streams[SessionMessage | Exception](0)
+    to_client, from_server = create_context_streams[SessionMessage](0)
+
+    async def read() -> None:
+        async with to_server:
+            while (line := await _line(wire)) is not None:
+                try:
+                    message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+                except ValidationError as error:
+                    await to_server.send(error)
+                else:
+                    await to_server.send(message)
+
+    async def write() -> None:
+        async with from_server:
+            async for sent in from_server:
+                text = sent.message.model_dump_json(by_alias=True, exclude_unset=True)
+                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    await stream.send(text.encode() + b"\n")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        group.start_soon(write)
+        options = server.create_initialization_options()
+        await serve_dual_era_loop(server, from_client, to_client, lifespan_state=session, init_options=options)
+        group.cancel_scope.cancel()
+
+
+async def _line(wire: BufferedByteReceiveStream) -> bytes | None:
+    try:
+        return await wire.receive_until(b"\n", MESSAGE_BYTES)
+    except (anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound, anyio.BrokenResourceError):
+        return None
