@@ -355,8 +355,11 @@ class Runner(Protocol):
         """Run one command that sets a worktree up, as a check, but with a log of its own and told of the checkout."""
         ...
 
-    async def end_leftover(self, attempt: AttemptId, process: Process) -> None:
-        """End what an engine that died left of an attempt: this very process, by pid and start time, and its group."""
+    async def end_leftover(self, attempt: AttemptId, process: Process | None) -> None:
+        """End what an engine that died left of an attempt: this very process, by pid and start time, and its group.
+
+        None when none is on record: an agent that was started may be about to end for want of a claim; wait for that.
+        """
         ...
 
 

@@ -180,7 +180,7 @@ async def _left_over(
         if story.state is StoryState.RUNNING and left.get(attempt, Left.GONE) is not Left.GONE:
             adopted.append(story.spec.id)
             continue
-        if story.process is not None:
+        if story.head is None:  # an agent may have been started, and its claim not be on record
             await ports.runner.end_leftover(attempt, story.process)
         if story.proven is not None and await has_landed(ports, attempt, story.proven):
             await forget(ports, attempt, story.lease)

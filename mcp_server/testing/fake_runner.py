@@ -220,8 +220,12 @@ class FakeRunner:
         self.ports[attempt] = ports
         return run
 
-    async def end_leftover(self, attempt: AttemptId, process: Process) -> None:
+    async def end_leftover(self, attempt: AttemptId, process: Process | None) -> None:
         """See `Runner`."""
+        if process is None:
+            for leash in [one for one, _, _ in self.leashes.values() if one.attempt == attempt and one.is_alive]:
+                await leash.end()
+            return
         self.leftovers.append(process)
         await anyio.sleep(self.leftover_s)
         leash = self._leash(attempt, process)

@@ -229,7 +229,7 @@ class Actors(FakeRunner):
         """Attempts whose agents came to an end by themselves that is on record."""
         return {leash.attempt for leash, _, _ in self.leashes.values() if leash.exited}
 
-    async def end_leftover(self, attempt: AttemptId, process: Process) -> None:
+    async def end_leftover(self, attempt: AttemptId, process: Process | None) -> None:
         """See `Runner`."""
         self.line.touch()
         await super().end_leftover(attempt, process)

@@ -27,13 +27,14 @@ from mcp_server.adapters.agents.tree import identity
 from mcp_server.core.model import AttemptId, Cause, Process, Usage
 from mcp_server.errors import Fault
 from mcp_server.ports import AgentCall, Ended, Left, ProcessEnd
-from tests.agents.puppet import BOUND_S, FAMILY, alive, family, gone
+from tests.agents.puppet import BOUND_S, FAMILY, STUBBORN, alive, family, gone
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name != "posix", reason="leashes are POSIX")]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="daemons are only caught by a subreaper")
 ATTEMPT = AttemptId("E1", "S1", 1)
 SIGNS = Signs(Format.CLAUDE, ("come back later",), ())
 HOST = """\
+import asyncio
 import sys
 from pathlib import Path
 import anyio
@@ -50,7 +51,8 @@ def claimed(process):
         Path(top / "new").rename(top / "unclaimed")
         import time
         time.sleep(300)
-    print(process.pid, process.started_s, flush=True)
+    said = f"{process.pid} {process.started_s}"  # when the leash knows of the claim, too
+    asyncio.get_running_loop().call_soon(lambda: print(said, flush=True))
 
 async def main():
     profile = Profile("agent", (sys.executable, "-u", "-c", code))
@@ -138,8 +140,8 @@ async def test_a_second_engine_hears_all_of_it_exactly_once_and_gets_its_exit_co
     code = WAITS + "use(0.25); print('up'); wait_for('go'); use(0.75); print('last words'); sys.exit(3)"
     process = scene.crash(code)
     told: list[Usage] = []
+    ends: list[ProcessEnd] = []
     async with anyio.create_task_group() as group:
-        ends: list[ProcessEnd] = []
 
         async def adopt() -> None:
             assert await scene.runner.look_for(ATTEMPT, process) is Left.RUNS
@@ -265,6 +267,19 @@ async def test_an_agent_whose_claim_was_not_on_record_ends_with_its_engine(scene
     host.kill()
     host.communicate()
     assert gone([pid], BOUND_S)
+
+
+async def test_an_agent_whose_claim_was_not_on_record_is_waited_for(scene: Scene) -> None:
+    """Its engine died in that moment, and it ends in its own time: nothing may start beside it."""
+    host = scene.host(STUBBORN + "print('up', flush=True); time.sleep(300)", claims=False)
+    scene.wait_for("up")
+    while not (scene.top / "unclaimed").exists():  # noqa: ASYNC110 - another process makes it
+        await anyio.sleep(0.01)
+    host.kill()
+    host.communicate()
+    await scene.runner.end_leftover(ATTEMPT, None)
+    assert alive([int((scene.top / "unclaimed").read_text())]) == []
+    await scene.runner.end_leftover(ATTEMPT._replace(story="S2"), None)
 
 
 async def test_it_may_be_adopted_again_and_again(scene: Scene) -> None:

@@ -47,7 +47,7 @@ BUGS = [
     Bug(
         "who is not adopted is not ended",
         LEFT_OVER,
-        "if story.process is not None:",
+        "if story.head is None:",
         "if False:",
         test_going_on.test_an_engine_whose_work_does_not_go_on_ends_what_another_one_left,
     ),

@@ -92,6 +92,15 @@ class Berth:
             with suppress(OSError):
                 self._control.write(word)
 
+    def end(self) -> None:
+        """Have whichever leash is there ended. Blocks until nobody reads there any more, for a few seconds at most."""
+        until_s = time.monotonic() + ENDS_S
+        with suppress(OSError):  # nobody reads there, or there never was a leash
+            while time.monotonic() < until_s:
+                with _writer(self.folder / "control") as control:
+                    control.write(SAY_STOP)
+                time.sleep(0.02)
+
     def leave(self) -> None:
         """Speak to the leash no more: it takes that for the end of its engine."""
         if self._control is not None:

@@ -218,8 +218,11 @@ class ProcessRunner:
         output.end(_words(ending))
         return CheckRun(tuple(command), ending.exit_code, ending.seconds, output.tail())
 
-    async def end_leftover(self, attempt: AttemptId, process: Process) -> None:
+    async def end_leftover(self, attempt: AttemptId, process: Process | None) -> None:
         """See `Runner`. Never touches a process that only has the same pid."""
+        if process is None:
+            await anyio.to_thread.run_sync(self.berth(attempt).end)
+            return
         await end_group(process.pid, process.started_s, self._grace_s)
         berth = self._berths.pop(attempt, None)
         if berth is not None:
