@@ -234,6 +234,12 @@ class Instantly:
     async def held(self) -> list[AttemptId]:
         return []
 
+    async def free_mb(self) -> float:
+        return 1e6
+
+    async def set_up_by(self, epic: EpicId) -> str:
+        return f"nothing to set up for {epic}"
+
     async def tip(self, epic: EpicId) -> str:
         return f"tip-{epic}"
 

@@ -46,6 +46,7 @@ class Engine:
         self._group = jobs
         self._scopes: dict[Job, anyio.CancelScope] = {}
         self._changed = anyio.Event()
+        self._is_leaving = False
         self._is_over = False
 
     def start(self) -> None:
@@ -60,8 +61,17 @@ class Engine:
         return event
 
     def aside(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Let something be done that no state wants as a job; it ends with the engine, and catches its own faults."""
+        """Let something be done that no state wants as a job; it ends with the engine, and catches its own faults.
+
+        Raises `Refused(engine_elsewhere)` when the engine is coming to its end.
+        """
+        if self._is_leaving:
+            raise _over()
         self._group.start_soon(work)
+
+    def leave(self) -> None:
+        """Nobody waits for it any more: what is done aside would not come to its end."""
+        self._is_leaving = True
 
     def end(self) -> None:
         """Its jobs are gone: from here on it takes nothing more. What it leaves is told without it."""
@@ -73,8 +83,7 @@ class Engine:
         Raises `Refused(engine_elsewhere)` when the engine has come to its end meanwhile.
         """
         if self._is_over:
-            why = "The engine of this repository has just come to its end."
-            raise Refused(Code.ENGINE_ELSEWHERE, why, "Call again: the next call starts another one.")
+            raise _over()
         if event.at_s < self.ledger.as_of_s:  # a tick that is not stored may have been ahead of the clock
             event = replace(event, at_s=self.ledger.as_of_s)
         after = evolve(self.ledger, event)
@@ -183,6 +192,11 @@ class Engine:
         if current is not None:
             self.submit(current)
         return current is not None
+
+
+def _over() -> Refused:
+    why = "The engine of this repository has just come to its end."
+    return Refused(Code.ENGINE_ELSEWHERE, why, "Call again: the next call starts another one.")
 
 
 def stopping(ledger: Ledger) -> set[AttemptId]:

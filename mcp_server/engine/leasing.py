@@ -58,7 +58,11 @@ class Leasing:
             attempt = attempt_of(epic, chosen)
             self._preparing.add(attempt)
             try:
-                ready = await self.rooms.ready(engine, attempt) if place is None else None
+                ready = None
+                if place is None:
+                    ready = await self.rooms.ready(engine, attempt)
+                else:
+                    await self.rooms.clear(attempt)
                 return await _lend(engine, attempt, self.new_token(), holder, place, ready)
             except NotYet:
                 raise

@@ -61,7 +61,10 @@ async def running(
     try:
         async with group:
             engine.start()
-            yield engine
+            try:
+                yield engine
+            finally:
+                engine.leave()
             group.cancel_scope.cancel()
     finally:
         engine.end()

@@ -45,7 +45,7 @@ class Rooms:
         """Base and worktree of an offered story, set up; None when there is nothing to set up.
 
         Raises `NotYet` when that takes longer than a call, or has failed: then the attempt has ended as `setup`. Raises
-        `Fault`; the offer stands then.
+        `Fault`, and `Refused(engine_elsewhere)`; the offer stands then.
         """
         environment = _environment(engine, attempt)
         await require_room(engine.ports, environment)
@@ -53,8 +53,10 @@ class Rooms:
             return None
         room = self._rooms.get(attempt)
         if room is None:
-            room = self._rooms[attempt] = _Room()
+            room = _Room()
             engine.aside(partial(self._furnish, engine, attempt, room))
+            engine.aside(partial(_give_up, engine, attempt, room))
+            self._rooms[attempt] = room
         with anyio.move_on_after(WAIT_S):
             await room.ended.wait()
         if room.path is not None:
@@ -62,10 +64,16 @@ class Rooms:
             return room.base, room.path
         raise _not_yet(attempt, room)
 
+    async def clear(self, attempt: AttemptId) -> None:
+        """Stop setting a worktree up: whoever claims has one of its own, and nothing of ours may come in between."""
+        room = self._rooms.pop(attempt, None)
+        if room is not None:
+            room.scope.cancel()
+            await room.ended.wait()
+
     async def _furnish(self, engine: Engine, attempt: AttemptId, room: _Room) -> None:
         """Make the worktree and set it up, for as long as its story is offered."""
         ports = engine.ports
-        engine.aside(partial(_give_up, engine, attempt, room))
         try:
             with room.scope:
                 room.base = await ports.merge.tip(attempt.epic)
@@ -74,15 +82,16 @@ class Rooms:
                 assert path is not None, "ours"  # noqa: S101 - for the type checker
                 await set_up(ports, _environment(engine, attempt), attempt, path, room.base, own)
                 room.path = path
-            if room.scope.cancelled_caught:  # its worktree went while somebody still wrote there
+            if room.scope.cancelled_caught and not _is_held(engine.ledger, attempt):
+                # its worktree went while somebody still wrote there, or goes now
                 await saved_work(ports, attempt)
         except Fault as fault:
             room.fault = fault
             if fault.cause is FaultCause.SETUP:
                 await _tell(engine, attempt, fault)
         finally:
-            if room.path is None:
-                self._rooms.pop(attempt, None)
+            if room.path is None and self._rooms.get(attempt) is room:
+                del self._rooms[attempt]
             room.ended.set()
 
 
@@ -112,6 +121,11 @@ def _not_yet(attempt: AttemptId, room: _Room) -> Exception:
 
 def _story(ledger: Ledger, attempt: AttemptId) -> Story:
     return ledger.epics[attempt.epic].stories[attempt.story]
+
+
+def _is_held(ledger: Ledger, attempt: AttemptId) -> bool:
+    story = _story(ledger, attempt)
+    return story.state in (StoryState.RUNNING, StoryState.MERGING) and story.attempt == attempt.number
 
 
 def _is_offered(ledger: Ledger, attempt: AttemptId) -> bool:

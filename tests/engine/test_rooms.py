@@ -148,6 +148,26 @@ async def test_a_story_that_is_cancelled_while_it_is_set_up_leaves_nothing() -> 
         assert world.runner.setups == [], "it was ended, not waited for"
 
 
+@pytest.mark.parametrize("setup_s", [100.0, 45.0], ids=["still being set up", "set up and waiting"])
+async def test_whoever_has_a_worktree_of_its_own_takes_the_story_from_a_room_and_loses_nothing_to_it(
+    setup_s: float,
+) -> None:
+    async with a_world() as world:
+        world.runner.setup_s = setup_s
+        start(world, story("a"))
+        await not_claimed(SubAgent(world, "one", isolated=False))
+        await world.engine.wait_for(lambda _: False, 10.0)
+        other = SubAgent(world, "two", isolated=True)
+        world.git.delay_s["rescue"] = 5.0
+        await other.claim()
+        assert folder(FIRST) not in world.git.desks
+        other.begin()
+        other.work()
+        await world.engine.wait_for(lambda _: False, 200.0)
+        world.runner.setup_s = 1.0
+        assert (await other.report()).answer == "merged"
+
+
 async def test_a_set_up_that_fails_while_its_story_is_cancelled_is_told_as_the_stop() -> None:
     async with a_world() as world:
         fails(world)
