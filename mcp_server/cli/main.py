@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 done, 1 not all stories merged, 2 refused, 130 interrupted."""
+"""The command line. How a command ends is a number of `exits.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import anyio
 import typer
 
 from mcp_server import __version__
-from mcp_server.errors import Fault, JournalError, Refused
+from mcp_server.cli import steering
+from mcp_server.cli.exits import INTERRUPTED, REFUSED
+from mcp_server.cli.words import EpicFile, Json, OneOrAll, Redo, Repo
+from mcp_server.errors import Code, Fault, JournalError, Refused
 
 app = typer.Typer(
     name="epicwave",
@@ -19,11 +22,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-EpicFile = Annotated[Path, typer.Argument(help="The epic: YAML, or Markdown as BMAD and TappsCodingAgents write it.")]
-Repo = Annotated[Path, typer.Option("--repo", help="A folder of the git repository.")]
-Redo = Annotated[bool, typer.Option("--redo", help="Run stories that the file marks as done, too.")]
+steering.register(app)
 
-REFUSED, INTERRUPTED = 2, 130
+IN_A_TERMINAL = {
+    Code.UNKNOWN_EPIC: "`epicwave status` lists all epics; `epicwave run FILE` plans one and runs it.",
+    Code.UNKNOWN_STORY: "`epicwave status EPIC` lists its stories.",
+    Code.TOO_LATE: "`epicwave status EPIC` tells what has become of it.",
+    Code.EPIC_BUSY: "Follow it with `epicwave watch EPIC`, or stop it with `epicwave cancel EPIC`, then try again.",
+}
+"""Remedies that name tools, in words for whoever has none but commands."""
 
 
 @app.callback(invoke_without_command=True)
@@ -34,7 +41,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 @app.command()
-def plan(epic: EpicFile, redo: Redo = False, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def plan(epic: EpicFile, redo: Redo = False, as_json: Json = False) -> None:
     """Read an epic, validate it, and show its waves, critical path and file conflicts. Changes nothing."""
     from mcp_server.cli.plan import show_plan  # noqa: PLC0415 - each command loads only what it needs
 
@@ -49,35 +56,51 @@ def run(
     agent: Annotated[str | None, typer.Option(help="claude, cursor, codex, gemini, ... or a whole command.")] = None,
     through: Annotated[str, typer.Option(help="'all', 'ready', or the number of the last wave to run.")] = "all",
     redo: Redo = False,
+    attach: Annotated[bool, typer.Option("--attach", help="In the engine process, which outlives this.")] = False,
+    as_json: Json = False,
     repo: Repo = Path(),
 ) -> None:
-    """Run an epic to the end in this terminal. Run it again to go on where it stopped: merged stories stay merged."""
+    """Run an epic to the end in this terminal. Run it again to go on where it stopped: merged stories stay merged.
+
+    With --attach the repository's engine process runs it, and this terminal only looks on: Ctrl-C leaves it running.
+    """
+    from mcp_server.cli.attach import run_attached  # noqa: PLC0415
     from mcp_server.cli.run import Asked, run_epic  # noqa: PLC0415
 
-    asked = Asked(epic, strategy, slots, agent, through, redo=redo)
-    raise typer.Exit(anyio.run(run_epic, repo.absolute(), asked))
+    asked = Asked(epic, strategy, slots, agent, through, redo=redo, as_json=as_json)
+    raise typer.Exit(anyio.run(run_attached if attach else run_epic, repo.absolute(), asked))
 
 
 @app.command()
 def status(
-    epic: Annotated[str | None, typer.Argument(help="Id of an epic; leave out for all.")] = None, repo: Repo = Path()
+    epic: OneOrAll = None,
+    and_watch: Annotated[bool, typer.Option("--watch", help="Go on as `watch` does.")] = False,
+    as_json: Json = False,
+    repo: Repo = Path(),
 ) -> None:
     """How far each epic is, and why a story is not running."""
+    if and_watch:
+        watch(epic, as_json=as_json, repo=repo)
     from mcp_server.cli.status import show_status  # noqa: PLC0415
 
-    anyio.run(show_status, repo.absolute(), epic)
+    async def show() -> None:
+        await show_status(repo.absolute(), epic, as_json=as_json)
+
+    anyio.run(show)
 
 
 @app.command()
-def cancel(
-    epic: Annotated[str, typer.Argument(help="Id of the epic.")],
-    story: Annotated[str | None, typer.Argument(help="Only this story.")] = None,
+def watch(
+    epic: OneOrAll = None,
+    forever: Annotated[bool, typer.Option("--forever", help="Go on when nothing moves any more.")] = False,
+    as_json: Json = False,
     repo: Repo = Path(),
 ) -> None:
-    """Stop an epic, or one story, that nobody works on any more: an editor's wave after the editor was closed."""
-    from mcp_server.cli.cancel import cancel as cancel_epic  # noqa: PLC0415
+    """Look on while epics run, whoever runs them, until nothing moves any more. Changes nothing, starts nothing."""
+    from mcp_server.cli.watch import Watched  # noqa: PLC0415
+    from mcp_server.cli.watch import watch as look_on  # noqa: PLC0415
 
-    anyio.run(cancel_epic, repo.absolute(), epic, story)
+    raise typer.Exit(anyio.run(look_on, repo.absolute(), Watched(epic, forever, as_json)))
 
 
 @app.command()
@@ -203,7 +226,7 @@ def main() -> None:
     except KeyboardInterrupt:  # before or after the engine: there was nothing to end in order
         raise SystemExit(INTERRUPTED) from None
     except Refused as refused:
-        typer.echo(f"{refused.code}: {refused.why}\n{refused.remedy}", err=True)
+        typer.echo(f"{refused.code}: {refused.why}\n{IN_A_TERMINAL.get(refused.code, refused.remedy)}", err=True)
         raise SystemExit(REFUSED) from None
     except Fault as fault:
         typer.echo(f"{fault.cause} fault: {fault.detail}\nNothing was started. Mend it and run again.", err=True)

@@ -1,8 +1,7 @@
-"""State to text for a terminal: one line an epic, a table of its stories, a line for each change."""
+"""State to text for a log or a terminal: one line an epic, a table of its stories, a line for each change."""
 
 from __future__ import annotations
 
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from mcp_server.core.model import Epic, Ledger, Story, StoryState
@@ -45,18 +44,8 @@ def story_table(ledger: Ledger, epic: Epic, now_s: float) -> Table:
     return table
 
 
-def live_table(ledger: Ledger, epic: Epic, now_s: float) -> Table:
-    """The story table with a bar of how much is merged above it."""
-    merged = sum(s.state is StoryState.MERGED for s in epic.stories.values())
-    grid = Table.grid()
-    grid.add_row(epic_line(ledger, epic))
-    grid.add_row(ProgressBar(total=len(epic.stories), completed=merged, width=40))
-    grid.add_row(story_table(ledger, epic, now_s))
-    return grid
-
-
-def change_line(epic: Epic, story: Story, seconds: float) -> str:
-    """One change of state as a plain line: `  12.3 s  S4  running (attempt 2)  Title`."""
+def change_line(epic: Epic, story: Story, seconds: float, *, named: bool = False) -> str:
+    """One change of state as a plain line: `  12.3 s  S4  running (attempt 2)  Title`; `named` where there are more."""
     state = shown_state(epic, story)
     extra = ""
     if story.state in (StoryState.RUNNING, StoryState.OFFERED) and story.attempt > 1:
@@ -65,4 +54,5 @@ def change_line(epic: Epic, story: Story, seconds: float) -> str:
         extra = f" as {story.merged_as[:10]}"
     elif story.state in (StoryState.QUEUED, StoryState.PENDING, StoryState.FAILED, StoryState.CANCELLED):
         extra = f": {ended(story.failure)}" if story.failure is not None else ""
-    return f"{seconds:7.1f} s  {story.spec.id}  {state}{extra}  {story.spec.title}"
+    name = f"{epic.spec.id}/{story.spec.id}" if named else story.spec.id
+    return f"{seconds:7.1f} s  {name}  {state}{extra}  {story.spec.title}"

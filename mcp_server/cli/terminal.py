@@ -10,9 +10,12 @@ LOG_WIDTH = 120
 """Columns where there is no terminal to ask: a CI log, a file, a pipe."""
 
 
-def open_console() -> Console:
-    """Plain text as it is written: no markup in titles, no colours where nobody sees them."""
-    plain = Console(soft_wrap=True, highlight=False, markup=False)
+def open_console(*, to_errors: bool = False) -> Console:
+    """Plain text as it is written: no markup in titles, no colours where nobody sees them.
+
+    `to_errors` is for what a user should read where standard output is for a program.
+    """
+    plain = Console(soft_wrap=True, highlight=False, markup=False, stderr=to_errors)
     if not plain.is_terminal and "COLUMNS" not in os.environ:
         plain.width = LOG_WIDTH
     return plain

@@ -17,7 +17,7 @@ from mcp_server.server.following import Following
 from mcp_server.server.prompts import add_prompts
 from mcp_server.server.session import Hosting, Session
 from mcp_server.server.tools_epic import cancel_epic, plan_epic, start_wave
-from mcp_server.server.tools_hooks import agent_event, engine_leave
+from mcp_server.server.tools_hooks import agent_event, engine_leave, engine_news
 from mcp_server.server.tools_status import story_status
 from mcp_server.server.tools_steer import steer_epic
 from mcp_server.server.tools_team import claim_story, report_story
@@ -32,7 +32,7 @@ unfinished work; steer_epic pauses, resumes, drains, retries or skips. Each stor
 passes the checks is merged to the branch epicwave/<epic>. The user's checkout is never touched. claim_story and \
 report_story are for sub-agents that were told to use them."""
 
-UNLISTED = frozenset({"agent_event", "engine_leave"})
+UNLISTED = frozenset({"agent_event", "engine_leave", "engine_news"})
 """Tools that the editor's hooks and our own fronts call, and no model."""
 
 
@@ -65,6 +65,7 @@ def build(start: Path) -> QuietServer:
             expose(report_story, title="Report on a story"),
             expose(agent_event, title="For hooks"),
             expose(engine_leave, title="For fronts"),
+            expose(engine_news, title="For fronts"),
         ],
     )
     server.unlisted = UNLISTED

@@ -30,9 +30,6 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from filelock import FileLock, Timeout
 from mcp.server.lowlevel import Server
 from mcp.server.runner import serve_dual_era_loop
-from mcp.shared._context_streams import create_context_streams
-from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
 from pydantic import BaseModel, ValidationError
 
 from mcp_server import __version__
@@ -42,6 +39,7 @@ from mcp_server.front import start as front
 from mcp_server.front.place import DOOR_FILE, OTHERS, SOCKET_FILE, Door, Refusal, must_be_private, read_door
 from mcp_server.server.app import build
 from mcp_server.server.following import Following
+from mcp_server.server.framing import framed
 from mcp_server.server.host import Host
 from mcp_server.server.session import Hosting, Session
 from mcp_server.server.world import World
@@ -49,12 +47,12 @@ from mcp_server.server.world import World
 GUARD_FILE = "door.guard"
 HELLO_BYTES, HELLO_S = 65_536, 5.0
 """A stranger's first line is read up to here, and waited for so long."""
-MESSAGE_BYTES = 256 * 2**20
-"""A line longer than this ends its connection."""
 FULL_S = 0.1
 """Until the next look for a free descriptor, in seconds."""
 TAKE_S = 5.0
 """How long a foreground process tries to get the guard from an engine process that comes or goes."""
+ANSWER_S = 0.2
+"""How long a foreground process that is through stays for the answers that are on their way."""
 TEMPORARY = "epicwave-"
 PATH_BYTES = 100
 """A Unix socket's path has room for 104 bytes on macOS and 108 on Linux."""
@@ -213,8 +211,10 @@ async def hosting_in_foreground(
         hosting = Hosting(group, name)
         stays = f"`{name}` (process {os.getpid()}) works in the foreground; end it there with Ctrl-C."
         await hosting.host(start)
-        async with open_door(world.state_dir, hosting, lambda: stays):
+        async with open_door(world.state_dir, hosting, lambda: stays) as visitors:
             yield hosting
+            if visitors.count:  # one may have asked for what has brought us to the end, and waits for its answer
+                await anyio.sleep(ANSWER_S)
     finally:
         guard.give()
 
@@ -229,7 +229,7 @@ async def _take(guard: guarding, state: Path, start: Path) -> None:
             raise Refused(Code.UNSAFE_STATE, refusal.why, refusal.remedy) from refusal
         if why:
             remedy = (
-                "Follow it with `epicwave watch`, work through it with `--attach`, or stop it with `epicwave cancel`."
+                "Follow it with `epicwave watch`, go through it with `--attach`, or stop it with `epicwave cancel`."
             )
             raise Refused(Code.ENGINE_ELSEWHERE, why, remedy)
         try:
@@ -328,36 +328,6 @@ async def _serve(
     server: Server[Session], session: Session, stream: anyio.abc.SocketStream, wire: BufferedByteReceiveStream
 ) -> None:
     """One session, until the client has closed its end or the connection breaks."""
-    to_server, from_client = create_context_streams[SessionMessage | Exception](0)
-    to_client, from_server = create_context_streams[SessionMessage](0)
-
-    async def read() -> None:
-        async with to_server:
-            while (line := await _line(wire)) is not None:
-                try:
-                    message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-                except ValidationError as error:
-                    await to_server.send(error)
-                else:
-                    await to_server.send(message)
-
-    async def write() -> None:
-        async with from_server:
-            async for sent in from_server:
-                text = sent.message.model_dump_json(by_alias=True, exclude_unset=True)
-                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    await stream.send(text.encode() + b"\n")
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(read)
-        group.start_soon(write)
+    async with framed(stream, wire) as (from_client, to_client):
         options = server.create_initialization_options()
         await serve_dual_era_loop(server, from_client, to_client, lifespan_state=session, init_options=options)
-        group.cancel_scope.cancel()
-
-
-async def _line(wire: BufferedByteReceiveStream) -> bytes | None:
-    try:
-        return await wire.receive_until(b"\n", MESSAGE_BYTES)
-    except (anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound, anyio.BrokenResourceError):
-        return None

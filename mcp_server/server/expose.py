@@ -75,9 +75,9 @@ def _in_our_words(tool: str, error: ToolError) -> str:
 
 
 def _bounded(why: str, remedy: str) -> str:
-    """Both, cut to a reply's budget; of what is to be done as little as possible."""
+    """Both, the remedy in a line of its own, cut to a reply's budget; of what is to be done as little as possible."""
     remedy = clip(remedy, REPLY_TOKENS - min(cost(why), MESSAGE_TOKENS))
-    return f"{clip(why, REPLY_TOKENS - cost(remedy))} {remedy}".strip()
+    return f"{clip(why, REPLY_TOKENS - cost(remedy))}\n{remedy}".strip()
 
 
 def _bad_epic(refused: BadEpic) -> str:

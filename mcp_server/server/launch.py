@@ -50,11 +50,7 @@ async def launch(world: World, engine: Engine, asked: Launch) -> WaveStarted | W
         fallback = [policy.fallback] if policy.fallback else []
         world.check_agents([policy.agent, *fallback, *(s.spec.agent for s in epic.stories.values() if s.spec.agent)])
     elif not asked.has_agents:
-        raise Refused(
-            Code.STRATEGY_UNAVAILABLE,
-            "Under the strategy agent-teams an editor's own sub-agents do the stories, and there is no editor here.",
-            "Name another strategy (`--strategy asyncio`), or start the wave from the editor with start_wave.",
-        )
+        raise no_editor()
     named = any(word is not None for word in (asked.strategy, asked.slots, asked.agent))
     base = await world.repository.head_sha()
     notes = tuple(asked.notes.items())
@@ -65,6 +61,15 @@ async def launch(world: World, engine: Engine, asked: Launch) -> WaveStarted | W
     event = engine.handle(command)
     assert isinstance(event, WaveStarted | WaveWidened), "StartWave becomes one of these"  # noqa: S101
     return event
+
+
+def no_editor() -> Refused:
+    """The refusal for a terminal that is to do what only an editor can."""
+    return Refused(
+        Code.STRATEGY_UNAVAILABLE,
+        "Under the strategy agent-teams an editor's own sub-agents do the stories, and there is no editor here.",
+        "Name another strategy (`--strategy asyncio`), or start the wave from the editor with start_wave.",
+    )
 
 
 def _again(epic: Epic, asked: Launch) -> Strategy | None:

@@ -20,9 +20,8 @@ from mcp_server.core.views import epic_state
 from mcp_server.engine.landed import adopt
 from mcp_server.errors import Code, Refused
 from mcp_server.server.ask import client_name
-from mcp_server.server.host import Host
 from mcp_server.server.launch import Launch, launch
-from mcp_server.server.paging import clip, named
+from mcp_server.server.paging import Entry, clip, lists, named
 from mcp_server.server.session import Session
 from mcp_server.server.wire import (
     SHA_SHOWN,
@@ -35,6 +34,7 @@ from mcp_server.server.wire import (
     WaveReply,
     first_page,
 )
+from mcp_server.server.world import World
 
 STOP_S = 30.0
 """How long cancel_epic waits for processes to be gone and work to be saved before it answers, in seconds."""
@@ -173,10 +173,16 @@ async def cancel_epic(
             STOP_S,
         )
         ledger = engine.ledger
-    return _cancel_reply(host, before, ledger)
+    return first_page(*_cancelled(host.world, before, ledger))
 
 
-def _cancel_reply(host: Host, before: Epic, ledger: Ledger) -> CancelReply:
+def cancelled(world: World, before: Epic, ledger: Ledger) -> CancelReply:
+    """What has become of an epic since it was as `before`, all of it."""
+    reply, entries = _cancelled(world, before, ledger)
+    return reply.model_copy(update=lists(entries))
+
+
+def _cancelled(world: World, before: Epic, ledger: Ledger) -> tuple[CancelReply, list[Entry]]:
     after, cursor = ledger.epics[before.spec.id], ledger.seq
     stopped: list[Stopped] = []
     never: list[str] = []
@@ -192,7 +198,7 @@ def _cancel_reply(host: Host, before: Epic, ledger: Ledger) -> CancelReply:
             ref = (
                 story.failure.saved_ref if story.failure is not None and story.failure.attempt == was.attempt else None
             )
-            gone = was.process is None or not host.world.is_alive(Process(*was.process))
+            gone = was.process is None or not world.is_alive(Process(*was.process))
             if was.lease is not None and was.lease.holder:
                 agents.append(was.lease.holder)
             stopped.append(Stopped(story=story_id, state=str(story.state), processes_gone=gone, saved_ref=ref or ""))
@@ -212,4 +218,4 @@ def _cancel_reply(host: Host, before: Epic, ledger: Ledger) -> CancelReply:
         *named("never_started", never),
         *named("merged", (s.spec.id for s in after.stories.values() if s.state is StoryState.MERGED)),
     ]
-    return first_page(reply, entries)
+    return reply, entries

@@ -49,6 +49,16 @@ async def engine_leave(ctx: Context[Session], version: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=said)])
 
 
+async def engine_news(ctx: Context[Session], since: int, wait_s: float = 0) -> CallToolResult:
+    """For epicwave's own fronts: the number of the last fact, as soon as it is not `since`, or when the time is up.
+
+    story_status waits for what concerns a lead; a screen has to be told of every change.
+    """
+    host = await ctx.request_context.lifespan_context.host()
+    ledger = await host.wait_for(lambda now: now.seq != since, wait_s)
+    return CallToolResult(content=[TextContent(type="text", text=str(ledger.seq))])
+
+
 async def _said(ctx: Context[Session], event: str, agent: str, error: str) -> dict[str, str]:
     session = ctx.request_context.lifespan_context
     team = session.team

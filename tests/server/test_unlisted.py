@@ -51,6 +51,6 @@ async def test_it_is_called_by_name_and_not_listed(era: Era) -> None:
 
 async def test_ours_keeps_the_hooks_tool_to_itself(scene: Scene) -> None:
     server = build(scene.repo)
-    assert server.unlisted == UNLISTED == {"agent_event", "engine_leave"}
+    assert server.unlisted == UNLISTED == {"agent_event", "engine_leave", "engine_news"}
     async with Client(server) as client:
         assert UNLISTED.isdisjoint(tool.name for tool in (await client.list_tools()).tools)
