@@ -69,7 +69,7 @@ def _bar(look: Look, epic: Epic) -> Table:
 
 def _slots(look: Look, epic: Epic) -> Table:
     """What is alive, a slot a line, with the last words of its agent; then how many slots are free."""
-    table = Table(box=None, pad_edge=False, show_header=False)
+    table = Table(box=None, pad_edge=False, show_header=False, expand=True)
     for _ in range(4):
         table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
@@ -111,7 +111,7 @@ def _waves(epic: Epic) -> str:
 
 def _waiting(look: Look, epic: Epic, most: int) -> Table:
     """What is not alive and not merged, with its reason, in so many lines at most."""
-    table = Table(box=None, pad_edge=False, show_header=False)
+    table = Table(box=None, pad_edge=False, show_header=False, expand=True)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)

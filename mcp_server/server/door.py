@@ -229,7 +229,7 @@ async def _take(guard: guarding, state: Path, start: Path) -> None:
             raise Refused(Code.UNSAFE_STATE, refusal.why, refusal.remedy) from refusal
         if why:
             remedy = (
-                "Follow it with `epicwave watch`, go through it with `--attach`, or stop it with `epicwave cancel`."
+                "Follow it with `epicwave watch`, work through it with `--attach`, or stop it: `epicwave cancel EPIC`."
             )
             raise Refused(Code.ENGINE_ELSEWHERE, why, remedy)
         try:
