@@ -22,6 +22,7 @@ import pytest
 from mcp_server.errors import Code, Refused
 from mcp_server.front.place import DOOR_FILE, SOCKET_FILE, dial
 from mcp_server.server import door as door_module
+from mcp_server.server import framing
 from mcp_server.server.door import guarding, open_door
 from mcp_server.server.session import Hosting
 from tests.front.stage import request
@@ -113,7 +114,7 @@ async def test_a_visitor_counts_from_its_hello_to_its_end(place: Open) -> None:
 async def test_a_message_that_is_too_long_ends_its_connection_alone(
     place: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door_module, "MESSAGE_BYTES", 10_000)
+    monkeypatch.setattr(framing, "MESSAGE_BYTES", 10_000)
     async with await place.connect() as other:
         await other.send(place.hello())
         assert await place.say(place.hello() + b"x" * 100_000) == b""
