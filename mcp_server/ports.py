@@ -109,6 +109,14 @@ class Worktrees(Protocol):
         """
         ...
 
+    def retake(self, attempt: AttemptId, base: Sha) -> AbstractAsyncContextManager[Path]:
+        """Yield the worktree that an engine which is gone held for the attempt; the way out is that of `hold`.
+
+        When that engine had let it go already, clean, `inspect` says so once more. Raises `Fault(git)` when there is
+        nothing of it any more, and has changed nothing then. The way in cannot be cancelled.
+        """
+        ...
+
     async def inspect(self, attempt: AttemptId, base: Sha) -> Outcome:
         """What the held worktree contains now, measured against `base`."""
         ...
@@ -295,6 +303,18 @@ class AgentCall:
     stall_s: float
     ports: range = NO_PORTS
     """Those that are its own; their first is in its environment."""
+    outlives: bool = False
+    """It may outlive its engine, for the next one to adopt."""
+    ran_s: float = 0.0
+    """How long it has run already, when it is adopted."""
+
+
+class Left(StrEnum):
+    """What there is of an agent that an engine which is gone had started."""
+
+    RUNS = "runs"  # it waits for somebody to follow it
+    ENDED = "ended"  # by itself, and how is on record
+    GONE = "gone"  # or it cannot be followed
 
 
 class Runner(Protocol):
@@ -311,6 +331,18 @@ class Runner(Protocol):
         """
         ...
 
+    async def look_for(self, attempt: AttemptId, process: Process) -> Left:
+        """What is left of an agent, by pid and start time. One that runs waits for `adopt` from here on."""
+        ...
+
+    async def adopt(self, call: AgentCall, process: Process, used: Callable[[Usage], None]) -> ProcessEnd:
+        """Follow an agent of another engine's to its end, as `run_agent` would have, from all its output on.
+
+        It is ours from the call on: on every way out it is gone, with its process group. One that came to its end
+        meanwhile is told as if it had been followed, and one that is gone without a word as killed.
+        """
+        ...
+
     async def run_check(
         self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float, ports: range = NO_PORTS
     ) -> CheckRun:
@@ -323,8 +355,11 @@ class Runner(Protocol):
         """Run one command that sets a worktree up, as a check, but with a log of its own and told of the checkout."""
         ...
 
-    async def end_leftover(self, process: Process) -> None:
-        """End what an engine that died left behind: this very process, by pid and start time, and its group."""
+    async def end_leftover(self, attempt: AttemptId, process: Process | None) -> None:
+        """End what an engine that died left of an attempt: this very process, by pid and start time, and its group.
+
+        None when none is on record: an agent that was started may be about to end for want of a claim; wait for that.
+        """
         ...
 
 

@@ -180,8 +180,10 @@ _MAY_SLEEP = (
     "mcp_server/front/",
     "mcp_server/testing/",
     "mcp_server/adapters/agents/",
+    "mcp_server/front/",
     "tests/agents/",
     "tests/contracts/",
+    "tests/front/",
     "tests/journeys/",
 )
 """Where real processes are polled, in a thread or a process of its own."""

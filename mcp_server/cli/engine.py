@@ -48,7 +48,7 @@ async def run_engine(repo: Path, idle_s: float) -> int:
 async def _run(repo: Path, world: World, idle_s: float) -> None:
     leaving = anyio.Event()
     async with ended_by_signal(lambda: log.info("told to end")), anyio.create_task_group() as group:
-        hosting = Hosting(group, "epicwave engine", _broken)
+        hosting = Hosting(group, "epicwave engine", _broken, tell=log.info)
         host = await hosting.host(repo)
 
         def leave() -> str:

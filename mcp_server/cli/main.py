@@ -184,15 +184,26 @@ def doctor(
 
 
 @app.command()
-def serve(repo: Repo = Path()) -> None:
+def serve(
+    repo: Repo = Path(),
+    http: Annotated[bool, typer.Option("--http", help="Over HTTP instead, in the foreground, until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(help="For --http; 0 is any that is free.")] = 0,
+    host: Annotated[str, typer.Option(help="For --http.")] = "127.0.0.1",
+    public: Annotated[bool, typer.Option("--public", help="Allow a --host that other machines can reach.")] = False,
+    token_file: Annotated[Path | None, typer.Option(help="Has the bearer token; needed with --public.")] = None,
+) -> None:
     """Serve MCP on standard input and output, for an editor; the work goes on in an engine process of its own.
 
     Where there is none, because there is no repository (yet) or on Windows, this process does it all and ends it all.
     """
+    if http:
+        from mcp_server.cli.serve_http import Asked, serve_http  # noqa: PLC0415
+
+        return anyio.run(serve_http, repo.absolute(), Asked(host, port, public, token_file))
     from mcp_server.server.app import build  # noqa: PLC0415 - `cli/entry.py` has gone the short way if there is one
     from mcp_server.server.stdio import serve as serve_stdio  # noqa: PLC0415
 
-    anyio.run(serve_stdio, build(repo.absolute()))
+    return anyio.run(serve_stdio, build(repo.absolute()))
 
 
 @app.command()

@@ -59,12 +59,16 @@ class WaveWidened:
 
 @dataclass(frozen=True, slots=True)
 class WaveInterrupted:
-    """The engine that ran the wave is gone (killed, or closed); nothing of its attempts is alive any more."""
+    """The engine that ran the wave is gone (killed, or closed); of its attempts only `adopted` ones are alive."""
 
     epic: EpicId
     saved: tuple[tuple[StoryId, str], ...]
     """Story and the rescue ref that holds its unfinished work."""
     at_s: float
+    goes_on: bool = False
+    """The wave lives on: what is not adopted waits to be started again. Else everything is put back and it ends."""
+    adopted: tuple[StoryId, ...] = ()
+    """Stories whose agents outlived their engine, or came to their end without one: the next engine follows them."""
 
 
 @dataclass(frozen=True, slots=True)

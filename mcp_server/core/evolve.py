@@ -24,8 +24,8 @@ from mcp_server.core.events import (
     WaveWidened,
     Word,
 )
+from mcp_server.core.interrupted import interrupted
 from mcp_server.core.model import (
-    LIVE,
     SETTLED,
     Cause,
     Epic,
@@ -36,9 +36,8 @@ from mcp_server.core.model import (
     StoryState,
     Wave,
     WaveState,
-    is_alive,
 )
-from mcp_server.core.outcomes import found, kept, reported, stopped_state
+from mcp_server.core.outcomes import found, reported
 from mcp_server.core.settle import settle
 from mcp_server.core.stories import Stories
 
@@ -112,7 +111,7 @@ def _told(epic: Epic, event: Word) -> Epic:
         case WaveDrained():
             return drain(epic, event.reason)
         case WaveInterrupted():
-            return _interrupted(epic, event)
+            return interrupted(epic, event)
         case EpicPaused() | EpicResumed():
             return epic._replace(paused=event.reason if isinstance(event, EpicPaused) else "")
         case EpicCancelled():
@@ -163,32 +162,6 @@ def _widened(epic: Epic, event: WaveWidened) -> Epic:
     assert wave is not None, "a wave is widened while it lives"  # noqa: S101 - decide saw to it
     epic = _queue(epic, event.members, wave.policy.attempts, event.notes)
     return epic._replace(wave=replace(wave, members=wave.members | frozenset(event.members)))
-
-
-def _interrupted(epic: Epic, event: WaveInterrupted) -> Epic:
-    saved = dict(event.saved)
-    for story in list(epic.stories.values()):
-        if story.state in LIVE or story.state is StoryState.QUEUED:
-            stopping = story.state is StoryState.STOPPING
-            epic = put(
-                epic,
-                story,
-                state=stopped_state(story) if stopping else StoryState.PENDING,
-                stop_reason=story.stop_reason if stopping else "the engine that ran it ended",
-                process=None,
-                head=None,
-                proven=None,
-                failure=kept(story, saved.get(story.spec.id)),
-            )
-    if is_alive(epic.wave):
-        epic = end_wave(epic, "the engine that ran it ended")
-    return epic
-
-
-def end_wave(epic: Epic, because: str) -> Epic:
-    """The epic with its wave finished."""
-    assert epic.wave is not None, "only a wave can end"  # noqa: S101 - callers looked
-    return epic._replace(wave=replace(epic.wave, state=WaveState.FINISHED, ended_because=because))
 
 
 def _epic_cancelled(epic: Epic, reason: str) -> Epic:

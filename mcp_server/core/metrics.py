@@ -63,7 +63,8 @@ def spans(events: Iterable[Event], epic: EpicId) -> list[Span]:
                 ended.setdefault(event.attempt, event.at_s)
                 outcome[event.attempt] = event.at_s, "stopped"
             case WaveInterrupted() if event.epic == epic:
-                for attempt in started.keys() - ended.keys():
+                gone = started.keys() - ended.keys()
+                for attempt in (a for a in gone if a.story not in event.adopted):
                     ended[attempt], outcome[attempt] = event.at_s, (event.at_s, "interrupted")
             case _:
                 pass

@@ -242,6 +242,8 @@ class Story(NamedTuple):
     """What it had cost when it was last tried again on purpose: its own budget counts from there."""
     process: Process | None = None
     """The agent of the current attempt, while it may be alive."""
+    adopted: bool = False
+    """The current attempt outlived the engine that started it, and another one follows it."""
     lease: Lease | None = None
     """The current attempt's, from the claim on; kept after its end for whoever still reports with it."""
     repairs: int = 0
@@ -304,8 +306,7 @@ class Policy:
     environment: Environment = field(default_factory=Environment)
     adaptive_slots: bool = False
     """Faults and rate limits lower the wave's slots, calm raises them again."""
-    seed: int = 0
-    """Of the jitter in all waits."""
+    seed: int = 0  # of the jitter in all waits
 
 
 class WaveState(StrEnum):
@@ -369,8 +370,7 @@ class Epic(NamedTuple):
     """Reason of the last cancel, until the next wave starts."""
     base: Sha | None = None
     """Commit the integration branch was made from; None before the first wave."""
-    paused: str = ""
-    """Why the lead paused it; empty when nobody did."""
+    paused: str = ""  # why the lead paused it; empty when nobody did
     used: Usage = NOTHING_USED
     """What all its attempts have cost so far."""
 

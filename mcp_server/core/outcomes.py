@@ -151,7 +151,7 @@ def _stopped(epic: Epic, story: Story, event: AttemptStopped) -> Epic:
     to = stopped_state(story)
     failure = kept(story, event.saved_ref)
     epic = put(epic, story, state=to, process=None, head=None, proven=None, failure=failure)
-    return _fail_fast(epic, story) if to is StoryState.FAILED else epic
+    return fail_fast(epic, story) if to is StoryState.FAILED else epic
 
 
 def _failed(ledger: Ledger, epic: Epic, story: Story, event: AttemptFailed | MergeRefused) -> Epic:
@@ -229,7 +229,7 @@ def _ended(epic: Epic, story: Story, failure: Failure, *, is_free: bool, at_s: f
         faults=faults,
         not_before_s=at_s + _wait_s(policy, story, failure) if to is StoryState.QUEUED else 0.0,
     )
-    return _fail_fast(epic, story) if to is StoryState.FAILED else epic
+    return fail_fast(epic, story) if to is StoryState.FAILED else epic
 
 
 def _wait_s(policy: Policy, story: Story, failure: Failure) -> float:
@@ -244,7 +244,7 @@ def _wait_s(policy: Policy, story: Story, failure: Failure) -> float:
     return backoff_s(story.faults + 1, share=share)
 
 
-def _fail_fast(epic: Epic, story: Story) -> Epic:
+def fail_fast(epic: Epic, story: Story) -> Epic:
     """A critical story failed for good: nothing more starts and its living siblings stop."""
     wave = epic.wave
     if wave is None or wave.state is not WaveState.RUNNING or not (wave.policy.fail_fast and story.spec.critical):

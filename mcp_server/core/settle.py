@@ -241,6 +241,7 @@ def _admitted(ledger: Ledger, epic_id: EpicId, story: Story, profile: str) -> Le
         state=StoryState.OFFERED,
         attempt=story.attempt + 1,
         agent=profile,
+        adopted=False,
         ports=free_block(ledger, before.wave.policy.environment),
         base=None,
         head=None,

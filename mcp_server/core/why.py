@@ -117,10 +117,10 @@ def _clock(at_s: float) -> str:
 
 
 def _why_running(story: Story) -> str:
-    """Nothing, unless its sub-agent is silent for good, mends a refused merge, or has said how far it is."""
+    """Nothing, unless it was adopted, or its sub-agent is silent for good, mends a merge, or said how far it is."""
     lease, failure = story.lease, story.failure
     if lease is None:
-        return ""
+        return "Its agent has outlived the engine that started it; this one follows it." if story.adopted else ""
     if lease.ended is not None:
         return f"{lease.ended[1]} Its work is being saved."
     if story.repairs and failure is not None:

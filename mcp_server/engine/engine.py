@@ -25,11 +25,23 @@ from mcp_server.ports import Ports
 
 
 class Engine:
-    """Stores the ledger, the living jobs' cancel scopes and one alarm; nothing else. Made by `lifecycle.running`."""
+    """Stores the ledger, the living jobs' cancel scopes and one alarm; nothing else. Made by `lifecycle.running`.
 
-    def __init__(self, ledger: Ledger, ports: Ports, jobs: anyio.abc.TaskGroup, check: Check = check_step) -> None:
+    `goes_on`: what it starts may outlive it.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        ports: Ports,
+        jobs: anyio.abc.TaskGroup,
+        check: Check = check_step,
+        *,
+        goes_on: bool = False,
+    ) -> None:
         self.ledger = ledger
         self.ports = ports
+        self._goes_on = goes_on
         self._check = check
         self._group = jobs
         self._scopes: dict[Job, anyio.CancelScope] = {}
@@ -172,7 +184,7 @@ class Engine:
         epic = self.ledger.epics[job.attempt.epic]
         assert epic.wave is not None, f"{job} outside a wave"  # noqa: S101 - an invariant, for the type checker too
         story = epic.stories[job.attempt.story]
-        return Context(epic, story, job.attempt, epic.wave.policy, self.ports, self._report, self.now_s)
+        return Context(epic, story, job.attempt, epic.wave.policy, self.ports, self._report, self.now_s, self._goes_on)
 
     def _report(self, fact: Fact) -> bool:
         """A fact on the way: the job goes on. One that comes too late (told to stop meanwhile) is dropped."""

@@ -80,6 +80,8 @@ class Context:
     """Tells a fact on the way; False when it comes too late."""
     now_s: Callable[[], float]
     """The engine's time, which is never before the last fact."""
+    goes_on: bool = False
+    """What it starts may outlive the engine."""
 
     @property
     def checks(self) -> tuple[tuple[str, ...], ...]:
@@ -93,20 +95,26 @@ def checks_of(epic: Epic, story: Story, policy: Policy) -> tuple[tuple[str, ...]
 
 
 async def run_attempt(context: Context) -> AttemptSucceeded | AttemptFailed:
-    """One agent in one worktree, to the verdict on what it left."""
+    """One agent in one worktree, to the verdict on what it left. One that another engine started is adopted."""
     attempt, ports, environment = context.attempt, context.ports, context.policy.environment
+    process = context.story.process
     try:
-        base = await ports.merge.tip(attempt.epic)
-        await require_room(ports, environment)
-        async with ports.worktrees.hold(attempt, base) as path:
-            await set_up(ports, environment, attempt, path, base, context.story.ports)
-            call, claimed = _call(context, path), _claim(context, base)
-            run = partial(ports.runner.run_agent, call, claimed)
+        base = await ports.merge.tip(attempt.epic) if process is None else context.story.base or ""
+        hold = ports.worktrees.hold if process is None else ports.worktrees.retake
+        if process is None:
+            await require_room(ports, environment)
+        async with hold(attempt, base) as path:
+            if process is None:
+                await set_up(ports, environment, attempt, path, base, context.story.ports)
+                run = partial(ports.runner.run_agent, _call(context, path), _claim(context, base))
+            else:
+                run = partial(ports.runner.adopt, _call(context, path), process)
             end = await within_quota(ports, environment, path, run, _meter(context))
             outcome: Outcome = NoCommits()
             with anyio.CancelScope(shield=True):  # it has ended by itself: how, is told even if a stop comes now
                 outcome = await ports.worktrees.inspect(attempt, base)
     except Fault as fault:
+        await _leave_nobody(context)
         return await _attempt_failed(context, *told_as(fault), tail=fault.tail)
     verdict = _verdict(end, outcome, context.policy)
     if isinstance(outcome, Done) and verdict is None:
@@ -115,8 +123,17 @@ async def run_attempt(context: Context) -> AttemptSucceeded | AttemptFailed:
     return await _attempt_failed(context, cause, detail, end)
 
 
+async def _leave_nobody(context: Context) -> None:
+    """End an agent that was to be adopted and may be at work still."""
+    if context.story.process is not None:
+        with anyio.CancelScope(shield=True):
+            await context.ports.runner.end_leftover(context.attempt, context.story.process)
+
+
 def _call(context: Context, worktree: Path) -> AgentCall:
+    """Its limits count from its own start, whoever's agent it was then."""
     policy, story = context.policy, context.story
+    ran_s = context.now_s() - story.since_s if story.process is not None else 0.0
     return AgentCall(
         attempt=context.attempt,
         profile=story.agent,
@@ -125,6 +142,8 @@ def _call(context: Context, worktree: Path) -> AgentCall:
         timeout_s=policy.attempt_timeout_s,
         stall_s=policy.stall_timeout_s,
         ports=story.ports,
+        outlives=context.goes_on,
+        ran_s=ran_s,
     )
 
 
@@ -220,6 +239,7 @@ async def saved_work(ports: Ports, attempt: AttemptId) -> str | None:
 async def stopped(context: Context) -> AttemptStopped | BranchMerged:
     """The end of an attempt that was told to stop: a merge that git has already is told, anything else is saved."""
     attempt, story, ports = context.attempt, context.story, context.ports
+    await _leave_nobody(context)
     with anyio.CancelScope(shield=True):
         if story.proven is not None and await has_landed(ports, attempt, story.proven):
             return await _landed(context, story.proven.head, story.files_changed)

@@ -64,7 +64,7 @@ def _finds_itself(epic: Epic, fact: MergeFound) -> bool:
 
 async def _clear(ports: Ports, story: Story, landed: AttemptId) -> None:
     if story.process is not None:
-        await ports.runner.end_leftover(story.process)
+        await ports.runner.end_leftover(landed._replace(number=story.attempt), story.process)
     current = landed._replace(number=story.attempt)
     if story.attempt == landed.number and story.head is not None:
         await forget(ports, current, story.lease)

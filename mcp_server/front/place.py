@@ -19,6 +19,8 @@ STATE_FOLDER = "epicwave"
 """Below the common git folder."""
 POSIX = os.name == "posix"
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
+NO_FOLLOWING = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Neither a link nor a pipe that nobody writes to can lead or hold us."""
 CONNECT_S = 5.0
 """A listener on this machine answers at once or is gone."""
 
@@ -46,7 +48,8 @@ class Door(NamedTuple):
 def common_dir(start: str) -> str | None:
     """The git folder that all worktrees of the repository around `start` share; None when there is no repository.
 
-    What `git rev-parse --git-common-dir` says, without the 5 ms of a process; a bare repository is none to us.
+    What `git rev-parse --git-common-dir` says, without the 5 ms of a process; a bare repository, or the inside of a
+    git folder, is none to us.
     """
     folder = os.path.realpath(start)
     while True:
@@ -56,6 +59,8 @@ def common_dir(start: str) -> str | None:
         if os.path.isfile(found):  # noqa: PTH113
             named = _line(found).removeprefix("gitdir:").strip()
             return _shared(os.path.normpath(os.path.join(folder, named)))  # noqa: PTH118
+        if os.path.isfile(os.path.join(folder, "HEAD")) and os.path.isdir(os.path.join(folder, "objects")):  # noqa: PTH112, PTH113, PTH118
+            return None
         above = os.path.dirname(folder)  # noqa: PTH120
         if above == folder:
             return None
@@ -89,19 +94,27 @@ def read_door(state: str) -> Door | None:
     """
     path = os.path.join(state, DOOR_FILE)  # noqa: PTH118
     try:
-        must_be_private(state, os.lstat(state), stat.S_ISDIR, "folder")
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-    except FileNotFoundError:
-        return None
+        descriptor = os.open(path, os.O_RDONLY | NO_FOLLOWING)
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # whether the folder is fit to have one is for the engine process to judge
     except OSError as error:
         raise unsafe(path, f"cannot be opened as a file of its own ({error.strerror})") from error
-    with open(descriptor, encoding="utf-8") as file:  # noqa: PTH123
+    with open(descriptor, "rb") as file:  # noqa: PTH123
         must_be_private(path, os.fstat(descriptor), stat.S_ISREG, "file")
+        must_be_private(state, os.lstat(state), stat.S_ISDIR, "folder")
         text = file.read()
+    return _door(text)
+
+
+def _door(text: bytes) -> Door | None:
+    """None for what no engine process has written; a newer one may say more than we know."""
     try:
-        return Door(**json.loads(text))
-    except (ValueError, TypeError):
-        return None  # it is being written, or was written by something else; its engine writes it again
+        said = json.loads(text)
+        words = {name: said[name] for name in Door._fields}
+    except (ValueError, LookupError, TypeError):
+        return None
+    is_ours = all(isinstance(words[name], str) for name in ("version", "address", "token"))
+    return Door(**words) if is_ours else None
 
 
 def must_be_private(path: str, found: os.stat_result, is_kind: object, kind: str) -> None:
@@ -112,15 +125,16 @@ def must_be_private(path: str, found: os.stat_result, is_kind: object, kind: str
     if POSIX and found.st_uid != os.geteuid():
         raise unsafe(path, "belongs to somebody else")
     if POSIX and not stat.S_ISSOCK(found.st_mode) and found.st_mode & OTHERS:
-        raise unsafe(path, "is open to other users of this machine")
+        mend = f"`chmod go-rwx {path}`, or `epicwave doctor --fix`"
+        raise unsafe(path, "is open to other users of this machine", f"If it was you, close it: {mend}. Start again.")
 
 
-def unsafe(path: str, what: str) -> Refusal:
+def unsafe(path: str, what: str, remedy: str = "") -> Refusal:
     """The refusal for something that others could have read or put there."""
     return Refusal(
         "unsafe_state",
         f"{path} {what}, so whoever it is could steer your agents.",
-        "See who changed it. If it was you, close it with `epicwave doctor --fix`, and start again.",
+        "See who did that. " + (remedy or f"If it was you, remove {path}, and start again."),
     )
 
 

@@ -20,6 +20,8 @@ START_S = 60.0
 """An engine process that is not there after so long will not come: imports take 1 s, on a very busy machine 10."""
 LEAVE_S = 5.0
 """From the end of its connections to the end of its listener, on a very busy machine."""
+LOOK_S = 0.02
+"""Nobody tells us when a process is there or gone."""
 CHUNK = 65_536
 MODERN = "2026-07-28"
 
@@ -37,25 +39,36 @@ def connect(state: str, start: str, patience_s: float = 0.0) -> tuple[socket.soc
         door = read_door(state)
         wire = _try(door)
         if door is None and time.monotonic() < began_s + patience_s:
-            time.sleep(0.02)
+            time.sleep(LOOK_S)
             continue
         if door is None or wire is None:
             launch(start)
             continue
-        if is_newer(__version__, door.version):
-            note = ask_to_leave(wire, door, start)
+        try:
+            if is_newer(__version__, door.version):
+                with wire:
+                    note = ask_to_leave(wire, door, start)
+                if not note:
+                    wait_until_gone(door, until_s)
+                    continue
+                wire = dial(door)
+            wire.sendall(hello(door, __version__, start))
+        except OSError:  # it ended meanwhile
             wire.close()
-            if not note:
-                wait_until_gone(door, until_s)
-                continue
-            wire = dial(door)
+            time.sleep(LOOK_S)
+            continue
         wire.settimeout(None)
-        wire.sendall(hello(door, __version__, start))
         return wire, note
-    raise Refusal(
+    raise silent(state, f"did not answer within {START_S:.0f} s")
+
+
+def silent(state: str, what: str) -> Refusal:
+    """The refusal when an engine process is there and of no use."""
+    log = os.path.join(state, "engine.log")  # noqa: PTH118
+    return Refusal(
         "engine_silent",
-        f"The engine process of this repository did not answer within {START_S:.0f} s.",
-        f"Look into {os.path.join(state, 'engine.log')}, then call again.",  # noqa: PTH118
+        f"The engine process of this repository {what}.",
+        f"Its log is {log}. See what is wrong with `epicwave doctor`, then call again.",
     )
 
 
@@ -75,16 +88,24 @@ def launch(start: str) -> None:
     """
     command = [sys.executable, "-P", "-m", "mcp_server.cli", "engine", "--detach", "--repo", start]
     # -P: a `mcp_server` in the user's repository is not ours
-    ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, start_new_session=True)
     if ran.returncode:
-        said = ran.stderr.decode("utf-8", "replace").strip() or f"it ended with code {ran.returncode}"
-        first, _, remedy = said.partition("\n")
-        code, _, why = first.partition(": ")
-        if code.replace("_", "").isalpha() and remedy:
-            raise Refusal(code, why, remedy)
-        raise Refusal(
-            "engine_silent", "The engine process of this repository cannot be started.", said.rpartition("\n")[2]
-        )
+        raise _refusal(ran.stderr.decode("utf-8", "replace").strip() or f"It ended with code {ran.returncode}.")
+
+
+def _refusal(said: str) -> Refusal:
+    """What the command line said when it refused, else the last of what it said when it died."""
+    first, _, remedy = said.partition("\n")
+    code, _, why = first.partition(": ")
+    if remedy and "\n" not in remedy and code.replace("_", "").isalpha():
+        return Refusal(code, why, remedy)
+    if remedy and "\n" not in remedy:
+        return Refusal("engine_silent", first, remedy)
+    return Refusal(
+        "engine_silent",
+        f"The engine process of this repository cannot be started: {said.rpartition(chr(10))[2]}",
+        "See all that it says with `epicwave engine`, mend that, and start again.",
+    )
 
 
 def ask_to_leave(wire: socket.socket, door: Door, start: str) -> str:
@@ -104,8 +125,9 @@ def ask_to_leave(wire: socket.socket, door: Door, start: str) -> str:
                 return str(answer["result"]["content"][0]["text"])
     except (OSError, ValueError, LookupError, TypeError):
         pass  # it ended meanwhile, or knows no such question
-    wait_until_gone(door, time.monotonic() + LEAVE_S)  # one that leaves may hang up before it has said so
-    return "" if _try(door) is None else f"The engine process {door.pid} (epicwave {door.version}) does not answer."
+    if wait_until_gone(door, time.monotonic() + LEAVE_S):  # one that leaves may hang up before it has said so
+        return ""
+    return f"The engine process {door.pid} (epicwave {door.version}) stays: it does not answer."
 
 
 def make_way(state: str, start: str) -> str:
@@ -121,11 +143,14 @@ def make_way(state: str, start: str) -> str:
     return why
 
 
-def wait_until_gone(door: Door, until_s: float) -> None:
-    """Until nobody listens there any more."""
-    while (wire := _try(door)) is not None and time.monotonic() < until_s:
+def wait_until_gone(door: Door, until_s: float) -> bool:
+    """Until nobody listens there any more; False when the time is up before that."""
+    while (wire := _try(door)) is not None:
         wire.close()
-        time.sleep(0.02)
+        if time.monotonic() > until_s:
+            return False
+        time.sleep(LOOK_S)
+    return True
 
 
 def is_newer(one: str, other: str) -> bool:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 import os
 import secrets
 import shutil
+import socket
 import stat
+import struct
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -30,9 +34,9 @@ from pydantic import BaseModel, ValidationError
 
 from mcp_server import __version__
 from mcp_server.adapters.agents.tree import identity
-from mcp_server.errors import Code, Fault, FaultCause, Refused
+from mcp_server.errors import Code, Fault, FaultCause, JournalError, Refused
 from mcp_server.front import start as front
-from mcp_server.front.place import DOOR_FILE, OTHERS, SOCKET_FILE, Door, Refusal, must_be_private
+from mcp_server.front.place import DOOR_FILE, OTHERS, SOCKET_FILE, Door, Refusal, must_be_private, read_door
 from mcp_server.server.app import build
 from mcp_server.server.following import Following
 from mcp_server.server.framing import framed
@@ -43,12 +47,17 @@ from mcp_server.server.world import World
 GUARD_FILE = "door.guard"
 HELLO_BYTES, HELLO_S = 65_536, 5.0
 """A stranger's first line is read up to here, and waited for so long."""
+FULL_S = 0.1
+"""Until the next look for a free descriptor, in seconds."""
 TAKE_S = 5.0
 """How long a foreground process tries to get the guard from an engine process that comes or goes."""
 ANSWER_S = 0.2
 """How long a foreground process that is through stays for the answers that are on their way."""
+TEMPORARY = "epicwave-"
 PATH_BYTES = 100
 """A Unix socket's path has room for 104 bytes on macOS and 108 on Linux."""
+
+log = logging.getLogger("epicwave")
 
 
 class Hello(BaseModel):
@@ -80,8 +89,9 @@ class Visitors:
 class guarding:  # noqa: N801 - it is used as a verb: `with guarding(...)`
     """The right to open the repository's door, for a block: one process has it.
 
-    Makes the state folder, closed to others. Raises `Refused`: `engine_elsewhere` while another process has it,
-    `unsafe_state` when the folder is open to others.
+    Makes the state folder, closed to others, and removes what a killed engine process has left in it. Raises `Refused`:
+    `engine_elsewhere` while another process has it, `unsafe_state` when others can enter the folder or could have put
+    there what lies in the door's place.
     """
 
     def __init__(self, state: Path) -> None:
@@ -99,13 +109,18 @@ class guarding:  # noqa: N801 - it is used as a verb: `with guarding(...)`
         try:
             make_private(self._state)
             self._lock.acquire()
+            _clear_away(self._state)
         except Timeout as error:
             raise Refused(
                 Code.ENGINE_ELSEWHERE,
                 "This repository has an engine process already.",
                 "Use that one: `epicwave status` shows what it does, `epicwave run --attach` works through it.",
             ) from error
+        except Refused:
+            self._lock.release()
+            raise
         except OSError as error:
+            self._lock.release()
             raise Fault(FaultCause.DISK, f"The folder {self._state} cannot be used: {error}.") from error
 
     def give(self) -> None:
@@ -137,7 +152,6 @@ async def open_door(
     """Serve whoever connects, within the block. The caller holds `guarding`.
 
     `leave` is asked when a front wants another engine process: it ends this one, or says why not.
-    Raises `Refused(unsafe_state)` when something that is not ours lies where the socket goes.
     """
     visitors, token = Visitors(), secrets.token_urlsafe(32)
     server = build(state)  # its own lifespan is not used: each connection brings its session
@@ -146,7 +160,7 @@ async def open_door(
     async def visit(stream: anyio.abc.SocketStream) -> None:
         async with stream:
             wire = BufferedByteReceiveStream(stream)
-            hello = await _hello(wire, token)
+            hello = await _hello(wire, token) if _is_the_user(stream) else None
             if hello is None:
                 return
             visitors.came()
@@ -155,18 +169,25 @@ async def open_door(
                     session = Session(hello.start, hosting, Following(group), hello.plugin, leave)
                     await _serve(inner, session, stream, wire)
                     group.cancel_scope.cancel()
+            except ExceptionGroup:  # the others, and the work, have nothing to do with it
+                log.exception("a session was ended by an error")
             finally:
                 visitors.went()
 
+    error: Refused | Fault | JournalError | None = None
     async with _listener(state, unix=unix) as (listener, address), anyio.create_task_group() as group:
-        group.start_soon(listener.serve, visit)
+        group.start_soon(_let_in, listener, visit)
         own = identity(os.getpid())
         _write(state / DOOR_FILE, Door(own.pid, own.started_s, __version__, address, token))
         try:
             yield visitors
+        except (Refused, Fault, JournalError) as caught:  # the group would wrap it
+            error = caught
         finally:
             (state / DOOR_FILE).unlink(missing_ok=True)
             group.cancel_scope.cancel()
+    if error is not None:
+        raise error
 
 
 @asynccontextmanager
@@ -175,17 +196,24 @@ async def in_foreground(world: World, start: Path, group: anyio.abc.TaskGroup, n
 
     An engine process that has nothing to do makes way. Raises `Refused(engine_elsewhere)` when it has.
     """
+    async with hosting_in_foreground(world, start, group, name) as hosting:
+        yield await hosting.host(start)
+
+
+@asynccontextmanager
+async def hosting_in_foreground(
+    world: World, start: Path, group: anyio.abc.TaskGroup, name: str
+) -> AsyncGenerator[Hosting]:
+    """The same, for who has clients of its own."""
     guard = guarding(world.state_dir)
     await _take(guard, world.state_dir, start)
     try:
         hosting = Hosting(group, name)
         stays = f"`{name}` (process {os.getpid()}) works in the foreground; end it there with Ctrl-C."
-        host = await hosting.host(start)
+        await hosting.host(start)
         async with open_door(world.state_dir, hosting, lambda: stays) as visitors:
-            yield host
-            if (
-                visitors.count
-            ):  # one of them may have asked for what has brought us to the end, and waits for its answer
+            yield hosting
+            if visitors.count:  # one may have asked for what has brought us to the end, and waits for its answer
                 await anyio.sleep(ANSWER_S)
     finally:
         guard.give()
@@ -201,7 +229,7 @@ async def _take(guard: guarding, state: Path, start: Path) -> None:
             raise Refused(Code.UNSAFE_STATE, refusal.why, refusal.remedy) from refusal
         if why:
             remedy = (
-                "Follow it with `epicwave watch`, work through it with `--attach`, or stop it: `epicwave cancel EPIC`."
+                "Follow it with `epicwave watch`, go through it with `--attach`, or stop it: `epicwave cancel EPIC`."
             )
             raise Refused(Code.ENGINE_ELSEWHERE, why, remedy)
         try:
@@ -213,19 +241,17 @@ async def _take(guard: guarding, state: Path, start: Path) -> None:
 
 
 @asynccontextmanager
-async def _listener(
-    state: Path, *, unix: bool
-) -> AsyncGenerator[tuple[anyio.abc.Listener[anyio.abc.SocketStream], str]]:
+async def _listener(state: Path, *, unix: bool) -> AsyncGenerator[tuple[anyio.abc.SocketListener, str]]:
     if not unix:
-        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-        async with listener:
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as both:
+            [listener] = both.listeners
+            assert isinstance(listener, anyio.abc.SocketListener)  # noqa: S101
             yield listener, f"127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"  # noqa: S610
         return
     folder, temporary = state, None
     if len(os.fsencode(state / SOCKET_FILE)) > PATH_BYTES:
-        folder = temporary = Path(tempfile.mkdtemp(prefix="epicwave-"))  # 0700 by itself
+        folder = temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY))  # 0700 by itself
     path = folder / SOCKET_FILE
-    _clear(path)
     try:
         async with await anyio.create_unix_listener(path, mode=0o600) as listener:
             yield listener, str(path)
@@ -235,23 +261,51 @@ async def _listener(
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _clear(path: Path) -> None:
-    """Remove the socket that a killed engine process has left; anything else there is not ours."""
+async def _let_in(
+    listener: anyio.abc.SocketListener, visit: Callable[[anyio.abc.SocketStream], Coroutine[Any, Any, None]]
+) -> None:
+    """As the listener's own `serve`; but to be out of descriptors for a moment is not the end."""
+    async with anyio.create_task_group() as group:
+        while True:
+            try:
+                stream = await listener.accept()
+            except (OSError, anyio.BrokenResourceError):
+                await anyio.sleep(FULL_S)
+            else:
+                group.start_soon(visit, stream)
+
+
+def _is_the_user(stream: anyio.abc.SocketStream) -> bool:
+    """Where the system says who connects, over a Unix socket of Linux, it must be whom we work for, or root."""
+    wire = stream.extra(anyio.abc.SocketAttribute.raw_socket)  # noqa: S610
+    if sys.platform != "linux" or wire.family != socket.AF_UNIX:
+        return True
+    said = wire.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _pid, uid, _gid = struct.unpack("3i", said)
+    return uid in {0, os.geteuid()}
+
+
+def _clear_away(state: Path) -> None:
+    """Remove what a killed engine process has left. Raises `Refused(unsafe_state)` when it is not ours."""
+    path = state / SOCKET_FILE
     try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return
-    try:
-        must_be_private(str(path), found, stat.S_ISSOCK, "socket")
+        door = read_door(str(state))
+        if os.path.lexists(path):
+            must_be_private(str(path), path.lstat(), stat.S_ISSOCK, "socket")
     except Refusal as refusal:
         raise Refused(Code.UNSAFE_STATE, refusal.why, refusal.remedy) from refusal
-    path.unlink()
+    path.unlink(missing_ok=True)
+    if door is not None and (apart := Path(door.address)).parent.name.startswith(TEMPORARY):
+        with suppress(OSError):
+            apart.unlink(missing_ok=True)
+            apart.parent.rmdir()
+    for left in (state / DOOR_FILE, *state.glob(f"{DOOR_FILE}.*")):
+        left.unlink(missing_ok=True)
 
 
 def _write(path: Path, door: Door) -> None:
     """Whole or not at all, and never readable by others, not for a moment."""
     new = path.with_name(f"{path.name}.{door.pid}")
-    new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(door._asdict(), file)
@@ -266,7 +320,8 @@ async def _hello(wire: BufferedByteReceiveStream, token: str) -> Hello | None:
             line = await wire.receive_until(b"\n", HELLO_BYTES)
             with suppress(ValidationError):
                 hello = Hello.model_validate_json(line)
-    return hello if hello is not None and hmac.compare_digest(hello.token.encode(), token.encode()) else None
+    known = hello is not None and hmac.compare_digest(hello.token.encode("utf-8", "replace"), token.encode())
+    return hello if known else None
 
 
 async def _serve(

@@ -54,12 +54,20 @@ class Host:
         group: anyio.abc.TaskGroup,
         name: str,
         broken: Callable[[JournalError], None] | None = None,
+        *,
+        goes_on: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`broken` is told when the journal cannot be written and the engine has ended; without it, that is raised."""
+        """`broken` is told when the journal cannot be written and the engine has ended; without it, that is raised.
+
+        `goes_on` and `tell` are as in `lifecycle.running`: waves outlive an engine, and what one has found is told.
+        """
         self.world = world
         """The repository as whoever asks sees it; the engine itself works in the first one's."""
         self._home = world
         self._broken = broken
+        self._goes_on = goes_on
+        self._tell = tell
         self._group = group
         self._name = name
         self._held = _Held(Mirror(world.journal_path))
@@ -141,7 +149,8 @@ class Host:
         closed, began = anyio.Event(), False
         try:
             with holding(self._home.state_dir, self._name), closing(SqliteJournal(self._home.journal_path)) as journal:
-                async with running(self._home.ports(journal)) as engine:
+                ports = self._home.ports(journal)
+                async with running(ports, goes_on=self._goes_on, tell=self._tell) as engine:
                     task_status.started(engine)
                     began = True
                     await engine.wait_for(lambda now: self._held.users == 0 and engine.alive == 0 and not is_busy(now))

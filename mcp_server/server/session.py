@@ -28,12 +28,20 @@ def _report(error: JournalError) -> None:
 class Hosting:
     """The host of this process's repository, made at the first call that needs it, and seen by each from its place."""
 
-    def __init__(self, group: anyio.abc.TaskGroup, name: str, broken: Callable[[JournalError], None] = _report) -> None:
-        """`name` is what others are told of who has the engine."""
+    def __init__(
+        self,
+        group: anyio.abc.TaskGroup,
+        name: str,
+        broken: Callable[[JournalError], None] = _report,
+        *,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        """`name` is what others are told of who has the engine. With `tell` waves outlive it, see `lifecycle.running`."""
         self.team = Team()
         self._group = group
         self._name = name
         self._broken = broken
+        self._tell = tell
         self._host: Host | None = None
         self._opening = anyio.Lock()
 
@@ -42,7 +50,10 @@ class Hosting:
         world = await World.open(start)
         async with self._opening:
             if self._host is None:
-                self._host = Host(world, self._group, self._name, self._broken)
+                tell = self._tell or (lambda _: None)
+                self._host = Host(
+                    world, self._group, self._name, self._broken, goes_on=self._tell is not None, tell=tell
+                )
                 return self._host
             return self._host.seen_from(world)
 

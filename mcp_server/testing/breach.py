@@ -20,6 +20,7 @@ class Promise(StrEnum):
     BREAKER = "breaker"  # started while it was open, a second probe, or failed by the world's doing
     HELD = "held"  # started while paused, parked, or after its time
     BUDGET = "budget"
+    LIMIT = "limit"  # an agent was let work beyond its time
     LEASE = "lease"  # a sub-agent was not given what it was promised
     TOLD = "told"  # the engine says otherwise than git does
     REPLAY = "replay"  # the journal says otherwise than memory did

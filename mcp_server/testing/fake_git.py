@@ -76,13 +76,31 @@ class FakeWorktrees:
                     await self._git.step("release")
                 self._let_go(attempt)
 
+    @asynccontextmanager
+    async def retake(self, attempt: AttemptId, base: Sha) -> AsyncGenerator[Path]:
+        """See `Worktrees.retake`."""
+        life, refs = self._git.life, self._git.refs
+        with anyio.CancelScope(shield=True):
+            await self._git.step("retake")
+        is_held = refs.get(base_ref(attempt)) == base and folder(attempt) in self._git.desks
+        if not is_held and (base_ref(attempt) in refs or attempt_ref(attempt) not in refs):
+            raise Fault(FaultCause.GIT, f"{folder(attempt)} is no worktree of {attempt} any more.")
+        try:
+            yield folder(attempt)
+        finally:
+            if life == self._git.life:
+                with anyio.CancelScope(shield=True):
+                    await self._git.step("release")
+                self._let_go(attempt)
+
     async def inspect(self, attempt: AttemptId, base: Sha) -> Outcome:
         """See `Worktrees.inspect`."""
         await self._git.step("inspect")
-        if folder(attempt) not in self._git.desks:
+        tip = self._git.refs.get(attempt_ref(attempt)) if base_ref(attempt) not in self._git.refs else None
+        if tip is None and folder(attempt) not in self._git.desks:
             raise Fault(FaultCause.GIT, f"{folder(attempt)} is no worktree any more.")
         self._done.pop(attempt, None)
-        outcome = self._measured(folder(attempt), base)
+        outcome = self._measured(folder(attempt), base) if tip is None else self._committed(tip, base)
         if isinstance(outcome, Done):
             self._done[attempt] = outcome.head
         return outcome

@@ -58,6 +58,8 @@ class Config:
     troubles: Troubles
     agents: Agents
     manners: Manners
+    goes_on: float
+    """Chance of an engine that its work goes on when it is gone, by agents that are adopted."""
 
     @classmethod
     def of(cls, seed: int, only: Strategy | None = None) -> Config:
@@ -82,6 +84,7 @@ class Config:
             troubles=_troubles(chance, size),
             agents=_agents(chance),
             manners=Manners.of(chance),
+            goes_on=chance.choice([0.0, 0.9, 1.0]),
         )
 
     @property

@@ -15,6 +15,7 @@ from random import Random
 import anyio
 
 from mcp_server.core.model import StoryState, Strategy
+from mcp_server.engine.lifecycle import RESUME_S
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.testing.breach import Breach, Broken, Promise, breaches_of
 from mcp_server.testing.clock import run_seeded
@@ -120,11 +121,22 @@ class Life:
             self.world.line.forget_awaits()
             if self.world.full_disk and self.chance.random() < 0.2:
                 self.world.full_disk = False
+            await self._away()
             if self.chance.random() < 0.3 and not self._is_calm:
                 self._arm()
+            self.world.goes_on = self.chance.random() < self.config.goes_on
             await self.world.open()
             if not self.world.is_up:
                 await anyio.sleep(1.0)
+
+    async def _away(self) -> None:
+        """Where work goes on it takes a while until the next engine comes: agents end meanwhile, or are given up."""
+        if not self.config.goes_on:
+            return
+        chance, began_s = self.chance, anyio.current_time()
+        await anyio.sleep(chance.choice([0.0, 0.0, chance.uniform(0, 100), chance.uniform(0, 300), 2 * RESUME_S]))
+        if anyio.current_time() - began_s > RESUME_S:
+            self.world.truth.witness.was_alone(self.world.ledger)
 
     # --- kill -9, and everything else that goes wrong
 
@@ -193,6 +205,9 @@ def _told(life: Life, breaches: tuple[Breach, ...], trace: str) -> Lived:
     rows = world.journal.rows
     seen: Counter[str] = Counter(kind for _, kind, *_ in rows)
     seen.update(f"{kind}: {json.loads(text)['cause']}" for _, kind, _, text in rows if kind == "AttemptFailed")
+    adopted = sum(len(json.loads(text)["adopted"]) for _, kind, _, text in rows if kind == "WaveInterrupted")
+    if adopted:
+        seen["agents adopted"] = adopted
     tally = Tally(
         lives=1,
         deaths=world.line.deaths,
@@ -214,7 +229,7 @@ def live(config: Config) -> Lived:
     lives: list[Life] = []
 
     async def main() -> None:
-        async with a_world() as world:
+        async with a_world(goes_on=config.goes_on >= 0.5) as world:
             lives.append(Life(config, world))
             await lives[0].run()
 

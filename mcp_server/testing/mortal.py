@@ -14,7 +14,7 @@ from trio.lowlevel import Task
 
 from mcp_server.core.model import NO_PORTS, AttemptId, CheckRun, Ledger, Process, Sha, Usage
 from mcp_server.errors import Fault
-from mcp_server.ports import AgentCall, ProcessEnd
+from mcp_server.ports import AgentCall, Left, ProcessEnd
 from mcp_server.testing.clock import VirtualClock
 from mcp_server.testing.fake_git import FakeGit
 from mcp_server.testing.fake_repository import USER_DESK
@@ -161,6 +161,7 @@ class Actors(FakeRunner):
         super().__init__(default=Play(act=truth.work), judge=truth.judge)
         self.line = line
         self.truth = truth
+        self.is_alive_engine = lambda: not line.dead
         self.ledger: Callable[[], Ledger] = Ledger
         """What the engine knows now."""
 
@@ -200,7 +201,35 @@ class Actors(FakeRunner):
         self.line.touch()
         return await super().run_setup(attempt, command, cwd, timeout_s, ports)
 
-    async def end_leftover(self, process: Process) -> None:
+    async def look_for(self, attempt: AttemptId, process: Process) -> Left:
         """See `Runner`."""
         self.line.touch()
-        await super().end_leftover(process)
+        return await super().look_for(attempt, process)
+
+    async def adopt(self, call: AgentCall, process: Process, used: Callable[[Usage], None]) -> ProcessEnd:
+        """See `Runner`."""
+        self.line.touch()
+        witness, began_s = self.truth.witness, anyio.current_time()
+        leash, play, span = self.leashes.get(process, (None, None, None))
+        witness.adopts(call.attempt, there=leash is not None and (leash.is_alive or leash.exited))
+        try:
+            end = await super().adopt(call, process, used)
+        except Fault:
+            self.line.touch()
+            raise
+        if play is not None and span is not None:
+            may_s = min(call.timeout_s, play.seconds + call.stall_s if play.hang else math.inf)
+            over_s = (span.until_s or math.inf) - play.dies_in_s - max(span.from_s + may_s, began_s)
+            if over_s > 1.0:
+                witness.overran(call.attempt, over_s)
+        witness.ends(call.attempt, end)
+        return end
+
+    def recorded(self) -> set[AttemptId]:
+        """Attempts whose agents came to an end by themselves that is on record."""
+        return {leash.attempt for leash, _, _ in self.leashes.values() if leash.exited}
+
+    async def end_leftover(self, attempt: AttemptId, process: Process | None) -> None:
+        """See `Runner`."""
+        self.line.touch()
+        await super().end_leftover(attempt, process)

@@ -7,6 +7,7 @@ in the moment when something was said, and whether a probe was told to stop.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mcp_server.core.events import (
@@ -40,6 +41,7 @@ from mcp_server.core.model import (
     StoryState,
     Strategy,
     Usage,
+    is_alive,
     is_team,
 )
 from mcp_server.core.policy import MERGE_TRIES
@@ -128,6 +130,29 @@ class Witness:
         """Its agent has ended by itself, or at a limit of its time."""
         self._ends[attempt] = end
 
+    def adopts(self, attempt: AttemptId, *, there: bool) -> None:
+        """An engine follows what another one has started."""
+        if attempt in self.over or attempt not in self.profiles:
+            self._saw(Promise.RESURRECTED, f"{attempt} was adopted although it was over, or never begun")
+        if not there:
+            self._saw(Promise.TOLD, f"{attempt} was adopted although nothing was left of it")
+
+    def overran(self, attempt: AttemptId, seconds: float) -> None:
+        """It was let work for so long beyond its time."""
+        self._saw(Promise.LIMIT, f"{attempt} worked for {seconds:.0f} s more than it may")
+
+    def had_ended(self, attempts: Iterable[AttemptId]) -> None:
+        """How these ended is on record, and yet they are put back as if they had not."""
+        self.breaches += [
+            Breach(Promise.TOLD, f"the end of {attempt} was on record and is lost") for attempt in attempts
+        ]
+
+    def was_alone(self, ledger: Ledger) -> None:
+        """Nobody looked after the waves for so long that the lead has to say that they go on."""
+        for name, epic in ledger.epics.items():
+            if is_alive(epic.wave) and not is_team(epic):
+                self._paused.setdefault(name, frozenset())
+
     def lands(self, attempt: AttemptId) -> None:
         """Its work comes onto the integration branch."""
         if attempt not in self.proven:
@@ -175,7 +200,8 @@ class Witness:
         if probe is None:
             return
         story = ledger.epics[probe.epic].stories[probe.story]
-        if story.attempt != probe.number or story.state not in (StoryState.OFFERED, StoryState.RUNNING):
+        stops = self._deadlines_s.get(probe.epic, now_s + 1.0) <= now_s  # its wave's time ran out with nobody there
+        if stops or story.attempt != probe.number or story.state not in (StoryState.OFFERED, StoryState.RUNNING):
             outage.probe = outage.probing_since_s = None  # it was told to stop, or went the way of its engine
         elif outage.probing_since_s is not None and now_s >= outage.probing_since_s + self.policies[probe.epic].probe_s:
             outage.close()
@@ -184,9 +210,9 @@ class Witness:
 
     def hears(self, event: Event, ledger: Ledger) -> None:
         """A fact is stored; `ledger` is as it was before."""
-        gone = event.epic if isinstance(event, WaveInterrupted) else None
+        gone = event if isinstance(event, WaveInterrupted) else None
         for outage in self._outages.values():
-            if outage.probe is not None and outage.probe.epic != gone:
+            if outage.probe is not None and (gone is None or outage.probe.epic != gone.epic):
                 self._look_at_probe(outage, event.at_s, ledger)
         match event:
             case LeaseEnded():
@@ -201,7 +227,7 @@ class Witness:
             case MergeProven():
                 self.proven.add(event.attempt)
             case WaveInterrupted():
-                self._interrupted(event.epic, ledger)
+                self._interrupted(event, ledger)
             case _:
                 self._hears_lead(event, ledger)
 
@@ -253,9 +279,12 @@ class Witness:
             outage.parked_until_s = min(outage.parked_until_s, event.at_s)
             outage.until_s = min(outage.until_s, event.at_s) if outage.until_s is not None else None
 
-    def _interrupted(self, epic: EpicId, ledger: Ledger) -> None:
-        gone = {a for a in _admitted(ledger) if a.epic == epic}
+    def _interrupted(self, event: WaveInterrupted, ledger: Ledger) -> None:
+        alive = {a for a in _admitted(ledger) if a.epic == event.epic}
+        gone = {a for a in alive if a.story not in event.adopted}
         self.over |= gone
+        if event.goes_on:
+            self._free.update(a[:2] for a in gone)
         for outage in self._outages.values():
             if outage.probe in gone:
                 outage.probe = outage.probing_since_s = None

@@ -16,9 +16,9 @@ from trio.lowlevel import current_task
 from mcp_server.adapters.git.names import BASES, SETTLED, WORK, attempt_of_ref, integration_branch
 from mcp_server.core.commands import CancelEpic, CancelStory, PlanEpic, StartWave, SteerCommand, Through
 from mcp_server.core.draft import DraftStory, EpicDraft, Mention
-from mcp_server.core.events import AttemptSucceeded, Event
+from mcp_server.core.events import AttemptSucceeded, Event, WaveInterrupted
 from mcp_server.core.evolve import evolve
-from mcp_server.core.invariants import check, check_change, check_settled
+from mcp_server.core.invariants import check
 from mcp_server.core.model import (
     LIVE,
     AttemptId,
@@ -39,7 +39,8 @@ from mcp_server.engine.leasing import Leasing
 from mcp_server.engine.lifecycle import running
 from mcp_server.errors import Code, Fault, JournalError, Refused
 from mcp_server.ports import Ports
-from mcp_server.testing.breach import Breach, Broken, Promise
+from mcp_server.testing.agreement import assert_same, check_thoroughly
+from mcp_server.testing.breach import Broken
 from mcp_server.testing.clock import VirtualClock
 from mcp_server.testing.fake_git import FakeMerge, FakeWorktrees, folder
 from mcp_server.testing.fake_repository import HOST_ROOT, USER_DESK
@@ -74,8 +75,12 @@ def story(name: str, *depends_on: str, files: str = "", **fields: Any) -> DraftS
 class World:
     """Stores the repository, the journal and the agents, which outlive every engine; and the engine of the moment."""
 
-    def __init__(self, group: anyio.abc.TaskGroup) -> None:
+    def __init__(self, group: anyio.abc.TaskGroup, *, goes_on: bool = False) -> None:
         self._group = group
+        self.goes_on = goes_on
+        """The work of the engines that are opened from now on goes on after their end."""
+        self.told: list[str] = []
+        """What engines said that found something left."""
         self.clock = VirtualClock()
         self.line = Lifeline()
         self.git = MortalGit(self.line, self.clock)
@@ -85,6 +90,7 @@ class World:
         self.journal.before_append = self._append
         self.runner = Actors(self.line, self.truth)
         self.runner.ledger = lambda: self.ledger
+        self.runner.stage = group
         self.engines: list[Engine] = []
         self._tokens = 0
         self.leasing = Leasing(self._token)
@@ -135,8 +141,10 @@ class World:
 
     @property
     def is_leaving(self) -> bool:
-        """True when there is an engine that takes no facts any more."""
-        return self.is_up and bool(self.engines) and self.engine._is_over  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        """True when there is an engine that takes no facts any more, or whose jobs are on their way out."""
+        if not self.is_up or not self.engines:
+            return False
+        return self.engine._is_over or self.engine._group.cancel_scope.cancel_called  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     @property
     def is_closing(self) -> bool:
@@ -169,6 +177,7 @@ class World:
 
     def _on_cut(self) -> None:
         self.git.crash()
+        self.runner.crash()
         self._scope.cancel()
         self._cut_off()
 
@@ -183,12 +192,20 @@ class World:
             self._was_full = True
             full_disk(events)
         for event in events if self.engines else ():
+            self._had_ended(event)
             self.truth.witness.hears(event, self.ledger)
             attempt = getattr(event, "attempt", None)
             if isinstance(attempt, AttemptId) and self.of(attempt.story, attempt.epic).state is StoryState.STOPPING:
                 self.truth.holders.over(attempt)
             if isinstance(event, AttemptSucceeded):
                 self.truth.queued(event.attempt, event.head)
+
+    def _had_ended(self, event: Event) -> None:
+        """An engine that opens and goes on looks at what is on record of those who have ended."""
+        if isinstance(event, WaveInterrupted) and event.goes_on and not self._up.is_set():
+            put_back = (s for s in self.ledger.epics[event.epic].stories.in_state(StoryState.RUNNING))
+            lost = {_attempt(event.epic, s) for s in put_back if s.spec.id not in event.adopted}
+            self.truth.witness.had_ended(sorted(lost & self.runner.recorded()))
 
     def _token(self) -> str:
         self._tokens += 1
@@ -199,7 +216,8 @@ class World:
         try:
             with self._scope:
                 ports = Ports(self.clock, self.journal, *self._git_ports(), self.runner)
-                async with running(ports, check_thoroughly) as engine:
+                tell = self.told.append
+                async with running(ports, check_thoroughly, goes_on=self.goes_on, tell=tell) as engine:
                     self.engines.append(engine)
                     self._up.set()
                     await self._close.wait()
@@ -216,6 +234,7 @@ class World:
         finally:
             self.line.mortals.clear()
             self._cut_off()
+            self.runner.crash()  # whom it had not come to follow yet
             for ended in list(self._calls.values()):
                 await ended.wait()
             self._gone.set()
@@ -352,24 +371,6 @@ class World:
         return [(e, s) for e, epic in self.ledger.epics.items() for s in epic.stories.values()]
 
 
-def check_thoroughly(before: Ledger, after: Ledger) -> None:
-    """A change as production looks at it, and all that is after it. Raises AssertionError."""
-    check_change(before, after)
-    check_settled(after)
-    check(after)
-
-
-def assert_same(replayed: Ledger, memory: Ledger) -> None:
-    """Replay makes what is in memory; only how late it is may differ, for a tick that changes nothing is not stored."""
-    for name, epic in memory.epics.items():
-        for story_id, there in epic.stories.items():
-            again = replayed.epics[name].stories[story_id]
-            if again != there:
-                raise Broken([Breach(Promise.REPLAY, f"replay has {again}, memory has {there}")])
-    if replayed != replace(memory, as_of_s=replayed.as_of_s):
-        raise Broken([Breach(Promise.REPLAY, "the journal tells something else than memory")])
-
-
 def is_hosts(path: Path) -> bool:
     """True for a worktree that the host made."""
     return path.is_relative_to(HOST_ROOT)
@@ -380,10 +381,10 @@ def _attempt(epic: EpicId, of: Story) -> AttemptId:
 
 
 @asynccontextmanager
-async def a_world() -> AsyncGenerator[World]:
+async def a_world(*, goes_on: bool = False) -> AsyncGenerator[World]:
     """A world with its engine up. On the way out the engine is closed and everything is verified, twice with a host."""
     async with anyio.create_task_group() as group:
-        world = World(group)
+        world = World(group, goes_on=goes_on)
         await world.open()
         yield world
         await world.close()

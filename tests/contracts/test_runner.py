@@ -268,7 +268,7 @@ async def test_a_set_up_command_that_is_cancelled_is_over_when_the_call_returns(
 
 
 async def test_ending_a_leftover_that_is_gone_does_nothing(stage: Stage) -> None:
-    await stage.runner.end_leftover(Process(2**22 + 1, 0.0))
+    await stage.runner.end_leftover(ATTEMPT, Process(2**22 + 1, 0.0))
 
 
 _never: Callable[[Process], None] = lambda _: pytest.fail("it was claimed")  # noqa: E731

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from mcp_server.core.model import AttemptId
@@ -59,6 +60,64 @@ async def test_a_head_before_or_beside_the_base_is_the_wrong_base(world: World) 
         assert await world.worktrees.inspect(A1, base) == WrongBase(head, world.first)
     assert world.files(SAVED) == {**START, "a.txt": "beside\n"}
     assert world.sha(BRANCH) is None
+
+
+async def test_a_worktree_that_a_killed_engine_held_is_taken_again_as_it_is(world: World) -> None:
+    path = await world.crashed(A1, world.first)
+    world.write(path, "before.txt", "1\n")
+    world.restart()
+    async with world.worktrees.retake(A1, world.first) as again:
+        assert again == path
+        world.write(path, "after.txt", "2\n")
+        head = world.commit(path)
+        assert await world.worktrees.inspect(A1, world.first) == Done(head, ("after.txt", "before.txt"))
+    assert (world.sha(BRANCH), world.sha(SAVED), world.there(path)) == (head, None, False)
+
+
+async def test_a_worktree_that_was_taken_again_and_not_judged_as_done_is_saved_and_gone(world: World) -> None:
+    path = await world.crashed(A1, world.first)
+    world.write(path, "a.txt", "unfinished\n")
+    world.restart()
+    with anyio.CancelScope() as scope:
+        async with world.worktrees.retake(A1, world.first):
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    assert world.files(SAVED) == {**START, "a.txt": "unfinished\n"}
+    assert (world.sha(BRANCH), world.there(path)) == (None, False)
+
+
+async def test_what_a_killed_engine_had_let_go_as_done_is_still_done(world: World) -> None:
+    """It died before that was on record."""
+    head = await worked(world, A1, world.first, {"a.txt": "1\n"})
+    world.restart()
+    for _ in range(2):
+        async with world.worktrees.retake(A1, world.first) as path:
+            assert await world.worktrees.inspect(A1, world.first) == Done(head, ("a.txt",))
+        assert (world.sha(BRANCH), world.sha(SAVED), world.there(path)) == (head, None, False)
+
+
+async def test_a_worktree_that_is_gone_is_not_taken_again_and_nothing_changes(world: World) -> None:
+    path = await world.crashed(A1, world.first)
+    world.write(path, "a.txt", "unfinished\n")
+    world.restart()
+    saved = await world.worktrees.rescue(A1)
+    with pytest.raises(Fault) as caught:
+        async with world.worktrees.retake(A1, world.first):
+            pytest.fail("there is nothing to take")
+    assert caught.value.cause is FaultCause.GIT
+    assert await world.worktrees.rescue(A1) == saved
+
+
+async def test_the_way_into_a_worktree_that_is_taken_again_cannot_be_cancelled(world: World) -> None:
+    """Its agent is at work there: whoever takes it has to be told to end it first."""
+    path = await world.crashed(A1, world.first)
+    world.restart()
+    entered = False
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with world.worktrees.retake(A1, world.first):
+            entered = True
+    assert (entered, world.there(path)) == (True, False)
 
 
 async def test_every_attempt_starts_from_the_sha_it_was_given(world: World) -> None:

@@ -259,8 +259,10 @@ class Life:
         attempt = self.attempt(name)._replace(number=number)
         self.submit(MergeFound(attempt, f"onto-{name}", f"tip-{name}", ("x.py",), self.now_s))
 
-    def interrupt(self, *saved: tuple[str, str], epic: str = EPIC) -> None:
-        self.submit(WaveInterrupted(epic, saved, self.now_s))
+    def interrupt(
+        self, *saved: tuple[str, str], epic: str = EPIC, goes_on: bool = False, adopted: tuple[str, ...] = ()
+    ) -> None:
+        self.submit(WaveInterrupted(epic, saved, self.now_s, goes_on, adopted))
 
     def tick(self, seconds: float) -> None:
         self.submit(Ticked(self.now_s + seconds))

@@ -196,6 +196,21 @@ def crash(ledger: Ledger) -> list[Event]:
     ]
 
 
+def taken_over(ledger: Ledger) -> Iterator[list[Event]]:
+    """The same of an engine whose work goes on: nobody, anybody, or everybody who is at work is adopted."""
+    adoptable = {
+        epic.spec.id: tuple(s.spec.id for s in epic.stories.in_state(StoryState.RUNNING) if s.process is not None)
+        for epic in ledger.epics.values()
+    }
+    choices = {(), *((name,) for names in adoptable.values() for name in names), *adoptable.values()}
+    for chosen in sorted(choices):
+        yield [
+            replace(event, goes_on=True, adopted=tuple(name for name in chosen if name in adoptable[event.epic]))
+            for event in crash(ledger)
+            if isinstance(event, WaveInterrupted) and ledger.epics[event.epic].stories.any_in(*LIVE)
+        ]
+
+
 def commands(
     ledger: Ledger,
     policy: Policy,

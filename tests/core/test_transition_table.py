@@ -19,7 +19,7 @@ from mcp_server.core.settle import settle
 from mcp_server.errors import Refused
 from tests.core.build import EPIC, PARALLEL, Life, plan_of, story
 from tests.core.in_state import IN_STATE
-from tests.core.lives import alarm, commands, crash, holds
+from tests.core.lives import alarm, commands, crash, holds, taken_over
 from tests.core.test_transitions import facts_about
 
 Move = tuple[str, str, str]
@@ -117,6 +117,8 @@ def _next(ledger: Ledger) -> Iterator[Event]:
         except Refused:
             continue
     yield from crash(ledger)
+    for events in taken_over(ledger):
+        yield from events
     yield from alarm(ledger)
 
 

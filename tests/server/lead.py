@@ -12,6 +12,7 @@ from typing import Any, Literal
 import anyio
 import jsonschema
 from mcp import Client, StdioServerParameters
+from mcp.client import Transport
 from mcp.server import MCPServer
 from mcp_types import CallToolResult, TextContent
 
@@ -96,7 +97,9 @@ class Lead:
 
 
 @asynccontextmanager
-async def leading(server: MCPServer[Any] | StdioServerParameters, era: Era = "auto") -> AsyncGenerator[Lead]:
+async def leading(
+    server: MCPServer[Any] | StdioServerParameters | Transport, era: Era = "auto"
+) -> AsyncGenerator[Lead]:
     """A lead that is connected to the server."""
     async with Client(server, mode=era) as client:
         yield Lead(client)

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from mcp import Client
+from mcp.client import Transport
 from mcp.client.session import IncomingMessage
 from mcp.server import MCPServer
 from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
@@ -63,7 +64,7 @@ LIST = "the list"
 
 
 @asynccontextmanager
-async def listening(server: MCPServer[Any], era: Era, *uris: str) -> AsyncGenerator[Ear]:
+async def listening(server: MCPServer[Any] | Transport, era: Era, *uris: str) -> AsyncGenerator[Ear]:
     """A lead that follows these resources and the list."""
     ears: list[Ear] = []
 

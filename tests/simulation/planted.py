@@ -111,14 +111,14 @@ BUGS: dict[str, Bug] = {
         "base=event.base,",
     ),
     "interrupted story stays running": Bug(
-        "evolve._interrupted",
-        "story.state in LIVE or",
-        "story.state is StoryState.STOPPING or",
+        "interrupted.interrupted",
+        "elif story.state in LIVE or",
+        "elif",
     ),
     "left-over merge in no wave": Bug("evolve._started", "(*event.members, *left_over)", "event.members"),
     "widening forgets its members": Bug("evolve._widened", " | frozenset(event.members)", ""),
     "fail_fast ignores critical": Bug(
-        "outcomes._fail_fast",
+        "outcomes.fail_fast",
         " and story.spec.critical",
         "",
         lambda: test_waves.test_only_a_critical_story_under_fail_fast_stops_the_wave(critical=False, fail_fast=True),

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
-from mcp_server.core import breakers, outcomes
+from mcp_server.core import breakers, interrupted, outcomes
 from mcp_server.core.breakers import probe_ends_s
 from mcp_server.core.commands import CancelEpic, CancelStory, Command, RetryStory, SkipStory, SteerCommand
 from mcp_server.core.decide import accept, decide
@@ -35,7 +35,7 @@ from mcp_server.core.views import question
 from mcp_server.core.wanted import wanted
 from mcp_server.core.why import why
 from mcp_server.errors import Code, Refused
-from tests.core.lives import PLAIN, alarm, claims, commands, crash, holds, late, reports, too_late
+from tests.core.lives import PLAIN, alarm, claims, commands, crash, holds, late, reports, taken_over, too_late
 
 STEPS_S = 2.0
 """All waits are this long, or twice: as few moments as may be tell apart what happens first."""
@@ -61,6 +61,8 @@ class Model:
     """What each report of costs adds; nobody reports any when it is 0."""
     crashes: bool = True
     """The engine may be killed."""
+    goes_on: bool = False
+    """Then its work goes on, with agents that were adopted or without."""
 
 
 @dataclass(slots=True)
@@ -89,6 +91,7 @@ def _few_moments() -> Generator[None]:
         stack.enter_context(patch.object(outcomes, "MERGE_TRIES", 2))
         stack.enter_context(patch.object(outcomes, "backoff_s", waits["backoff_s"]))
         stack.enter_context(patch.object(breakers, "park_s", waits["backoff_s"]))
+        stack.enter_context(patch.object(interrupted, "backoff_s", waits["backoff_s"]))
         yield
 
 
@@ -134,8 +137,15 @@ def _from_outside(model: Model, ledger: Ledger) -> Iterator[list[Event]]:
             continue
         if not (isinstance(event, WaveStarted | WaveWidened | StoryRetried) and _beyond_bound(model, ledger, event)):
             yield [event]
-    if model.crashes and (left := crash(ledger)):
+    if model.crashes and model.goes_on:
+        yield from (left for left in taken_over(ledger) if left and not _beyond_crashes(model, ledger))
+    elif model.crashes and (left := crash(ledger)):
         yield left
+
+
+def _beyond_crashes(model: Model, ledger: Ledger) -> bool:
+    """True where one more end of an engine would only lead to attempts beyond the bound."""
+    return any(s.attempt >= model.most_attempts for e in ledger.epics.values() for s in e.stories.in_state(*LIVE))
 
 
 def _may_say(model: Model, ledger: Ledger, command: Command) -> bool:

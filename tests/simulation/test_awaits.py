@@ -44,9 +44,9 @@ async def _finish(world: World) -> None:
         await anyio.sleep(200)
 
 
-async def _life(die_at: float, when: str) -> int:
+async def _life(die_at: float, when: str, *, goes_on: bool) -> int:
     """Die at that await: of a run, of an orderly close, or of the recovery from a kill. Counts the awaits."""
-    async with a_world() as world:
+    async with a_world(goes_on=goes_on) as world:
         if when == "at work":
             world.line.die_at_await(die_at)
         await _begin(world)
@@ -58,6 +58,7 @@ async def _life(die_at: float, when: str) -> int:
             await world.kill()
             world.line.die_at_await(die_at)
             await world.open()
+            await anyio.sleep(60)  # what is left is saved, or followed to its end
         awaits, died = world.line.awaits, not world.is_up
         assert died or math.isinf(die_at)
         await _finish(world)
@@ -65,12 +66,13 @@ async def _life(die_at: float, when: str) -> int:
         return awaits
 
 
+@pytest.mark.parametrize("goes_on", [False, True], ids=["ends", "goes on"])
 @pytest.mark.parametrize("when", ["at work", "while it closes", "while it recovers"])
-def test_an_engine_may_die_at_any_of_its_awaits(when: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_engine_may_die_at_any_of_its_awaits(when: str, goes_on: bool, capsys: pytest.CaptureFixture[str]) -> None:
     """The world that `a_world` yields keeps the truth: nothing is lost, doubled or resurrected by any of these."""
-    awaits = run_seeded(partial(_life, math.inf, when), 0)
+    awaits = run_seeded(partial(_life, math.inf, when, goes_on=goes_on), 0)
     for number in range(1, awaits + 1):
-        run_seeded(partial(_life, number, when), 0)
+        run_seeded(partial(_life, number, when, goes_on=goes_on), 0)
     with capsys.disabled():
         sys.stdout.write(f"\n{when}: {awaits} awaits, a death at each\n")
     assert awaits >= 5

@@ -26,6 +26,7 @@ SEEN = (
     "EpicCancelled",
     "WaveInterrupted",
     "WaveWidened",
+    "agents adopted",
 )
 """What happens in these lives, besides the plain course of things."""
 CAUSES = ("fault", "rate_limit", "api_error", "crash", "lease_lost", "spawn")

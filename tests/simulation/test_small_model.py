@@ -98,10 +98,16 @@ def _search_policies() -> None:
         explore(model)
 
 
+def _going_on(*, most_attempts: int = 3, slots: int = 2) -> Model:
+    """The wave goes on when its engine is gone, with any agents adopted: once for nothing, then for an attempt."""
+    return replace(_one_epic(attempts=1, most_attempts=most_attempts, slots=slots), goes_on=True)
+
+
 def _search_processes() -> None:
     """Smaller than the searches below; a bug must show in these already."""
     explore(_one_epic(attempts=2, most_attempts=2))
     explore(_one_epic(attempts=1, most_attempts=2, slots=1))
+    explore(_going_on(most_attempts=2, slots=1))
 
 
 def _search_teams() -> None:
@@ -132,6 +138,22 @@ def test_in_every_state_of_an_epic_that_is_cancelled_interrupted_and_retried_the
         ("queued", "Ticked", "offered"),
     ):
         assert found.moves[move] > 0, move
+
+
+def test_in_every_state_of_an_epic_that_goes_on_without_its_engine_the_invariants_hold() -> None:
+    found = explore(_going_on())
+    _tell("an epic that goes on", found)
+    assert found.states > 1_000
+    for move in (
+        ("running", "WaveInterrupted", "queued"),
+        ("offered", "WaveInterrupted", "queued"),
+        ("stopping", "WaveInterrupted", "cancelled"),
+        ("running", "WaveInterrupted", "pending"),
+        ("queued", "Ticked", "offered"),
+    ):
+        assert found.moves[move] > 0, move
+    assert ("merging", "WaveInterrupted", "merging") not in found.moves
+    assert not any(kind == "WaveInterrupted" and to == "failed" for _, kind, to in found.moves), "an end fails nobody"
 
 
 def test_in_every_state_of_two_epics_that_share_a_file_the_invariants_hold() -> None:

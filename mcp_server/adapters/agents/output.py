@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Self
 
@@ -43,10 +44,19 @@ class Output:
     """
 
     def __init__(
-        self, path: Path, limit_bytes: int = LOG_LIMIT_BYTES, hear: Callable[[bytes], None] = lambda _: None
+        self,
+        path: Path,
+        limit_bytes: int = LOG_LIMIT_BYTES,
+        hear: Callable[[bytes], None] = lambda _: None,
+        *,
+        by_leash: bool = False,
     ) -> None:
-        """Open the file for appending. Raises `Fault(disk)`."""
+        """Open the file for appending. `by_leash`: another process writes there what is printed, to the same bound.
+
+        Raises `Fault(disk)`.
+        """
         self._hear = hear
+        self._by_leash = by_leash
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
@@ -65,16 +75,40 @@ class Output:
     ) -> None:
         self._file.close()
 
+    @property
+    def room(self) -> int:
+        """How many bytes the log still takes."""
+        return self._room
+
+    @property
+    def size(self) -> int:
+        """How long the log is now."""
+        return os.fstat(self._file.fileno()).st_size
+
     def write(self, chunk: bytes) -> None:
         """Keep what the process printed."""
+        self.listen(chunk)
+        fits = chunk[: self._room]
+        self._room -= len(fits)
+        self._left_out += len(chunk) - len(fits)
+        if not self._by_leash:
+            self._append(fits)
+
+    def listen(self, chunk: bytes) -> None:
+        """Take what the process printed and what is in the log already."""
         self._hear(chunk)
         self._last += chunk
         if len(self._last) > 2 * TAIL_BYTES:
             del self._last[:-TAIL_BYTES]
-        fits = chunk[: self._room]
-        self._room -= len(fits)
-        self._left_out += len(chunk) - len(fits)
-        self._append(fits)
+
+    def leave_out(self, count: int, last: bytes) -> None:
+        """So many bytes had no room in the log while nobody was there; the last of them are here."""
+        self._left_out = count
+        self.listen(last)
+
+    def breaks(self, error: OSError) -> None:
+        """Whoever writes the log could not."""
+        self._broken = error
 
     def note(self, line: str) -> None:
         """Add one line of ours, which is no part of the tail."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from mcp_server.adapters.agents.berth import ADOPT_S, SAY_CLAIMED, SAY_STOP
 from mcp_server.adapters.agents.leash import KILL_BOUND_S
 from mcp_server.adapters.agents.tree import Tree, identity
 from mcp_server.errors import Fault, FaultCause
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from anyio.abc import ByteReceiveStream
     from anyio.abc import Process as Child
 
+    from mcp_server.adapters.agents.berth import Berth
     from mcp_server.adapters.agents.output import Output
     from mcp_server.core.model import Process
 
@@ -64,6 +66,22 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Afloat:
+    """How a leash outlives its engine: where it is spoken to, where it writes, how long it waits for another one."""
+
+    berth: Berth
+    log: Path
+    room: int
+    """Bytes that the log still takes."""
+    window_s: float = ADOPT_S
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the leash is started with."""
+        return "--adoptable", str(self.berth.folder), str(self.window_s), str(self.log), str(self.room)
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """How it came to its end. The exit code is None when we ended it, 128 + n for a signal from elsewhere."""
 
@@ -73,20 +91,29 @@ class Ending:
 
 
 async def run(
-    command: Command, limits: Limits, output: Output, claimed: Callable[[Process], None], *, leashed: bool = POSIX
+    command: Command,
+    limits: Limits,
+    output: Output,
+    claimed: Callable[[Process], None],
+    *,
+    leashed: bool = POSIX,
+    afloat: Afloat | None = None,
 ) -> Ending:
     """Run to the end. Raises `Fault(spawn)` when it cannot be started.
 
     On every way out, cancellation too, the process and all it had started are gone; that takes the grace at most, if
-    the kernel does its part. `claimed` is called once, when the process runs.
+    the kernel does its part. `claimed` is called once, when the process runs. Only by our own death with a kill -9
+    does one that is `afloat` (and leashed) stay, from the claim on.
     """
     began_s = anyio.current_time()
-    child = await _open(command, limits, leashed=leashed)
-    running = _Running(child, output, limits, leashed=leashed)
+    child = await _open(command, limits, afloat, leashed=leashed)
+    running = _Running(child, output, limits, afloat, leashed=leashed)
     try:
         if leashed:
             await _wait_for_start(child, command)
         claimed(running.who)
+        if afloat is not None:
+            afloat.berth.say(SAY_CLAIMED)
         how = await running.follow(began_s)
     finally:
         with anyio.CancelScope(shield=True):
@@ -97,21 +124,26 @@ async def run(
     return Ending(how, child.returncode if child.returncode >= 0 else 128 - child.returncode, seconds)
 
 
-async def _open(command: Command, limits: Limits, *, leashed: bool) -> Child:
+async def _open(command: Command, limits: Limits, afloat: Afloat | None, *, leashed: bool) -> Child:
     child: Child | None = None
     try:
         with anyio.CancelScope(shield=True):  # a start cut short would leave a process that nobody knows
-            child = await (_open_leashed(command, limits) if leashed else _open_bare(command))
+            child = await (_open_leashed(command, limits, afloat) if leashed else _open_bare(command))
     except (OSError, ValueError) as error:  # ValueError: a NUL in a word
         raise _not_started(command, str(error)) from error
     assert child is not None  # noqa: S101 - nothing cancels a shield of our own
     return child
 
 
-async def _open_leashed(command: Command, limits: Limits) -> Child:
-    leash = (sys.executable, "-I", "-S", str(LEASH_FILE), str(limits.grace_s), str(command.stdin))
+async def _open_leashed(command: Command, limits: Limits, afloat: Afloat | None) -> Child:
+    words = afloat.words if afloat is not None else ()
+    leash = (sys.executable, "-I", "-S", str(LEASH_FILE), *words, str(limits.grace_s), str(command.stdin))
     return await anyio.open_process(
-        [*leash, *command.argv], cwd=command.cwd, env=command.environment, start_new_session=True
+        [*leash, *command.argv],
+        stdin=subprocess.DEVNULL if afloat is not None else subprocess.PIPE,
+        cwd=command.cwd,
+        env=command.environment,
+        start_new_session=True,
     )
 
 
@@ -154,11 +186,12 @@ def _pipe(stream: ByteReceiveStream | None) -> ByteReceiveStream:
 class _Running:
     """Stores the process, who it is, when it was last heard, and whether its output is still open."""
 
-    def __init__(self, child: Child, output: Output, limits: Limits, *, leashed: bool) -> None:
+    def __init__(self, child: Child, output: Output, limits: Limits, afloat: Afloat | None, *, leashed: bool) -> None:
         self.child = child
         self.who = identity(child.pid)
         self.output = output
         self.limits = limits
+        self.afloat = afloat
         self.leashed = leashed
         self.heard_s = anyio.current_time()
         self.open = True
@@ -217,9 +250,12 @@ class _Running:
     async def _ask(self, tree: Tree) -> None:
         if not self.leashed:
             tree.terminate()
-        elif self.child.stdin is not None:
-            try:
-                await self.child.stdin.send(b".")
-                os.kill(self.child.pid, signal.SIGCONT)  # somebody may have stopped the leash; else it does nothing
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError, ProcessLookupError):
-                return  # the leash has ended by itself
+            return
+        try:
+            if self.afloat is not None:
+                self.afloat.berth.say(SAY_STOP)
+            elif self.child.stdin is not None:
+                await self.child.stdin.send(SAY_STOP)
+            os.kill(self.child.pid, signal.SIGCONT)  # somebody may have stopped the leash; else it does nothing
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, ProcessLookupError):
+            return  # the leash has ended by itself

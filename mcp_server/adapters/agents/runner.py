@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from typing import TYPE_CHECKING
 
+import anyio
+import anyio.to_thread
+
 from mcp_server.adapters.agents import process as supervised
 from mcp_server.adapters.agents import profiles
+from mcp_server.adapters.agents.adopted import Adopted
+from mcp_server.adapters.agents.berth import ADOPT_S, Berth
 from mcp_server.adapters.agents.listen import Listener
 from mcp_server.adapters.agents.output import Output
 from mcp_server.adapters.agents.tree import end_group
 from mcp_server.core.model import NO_PORTS, CheckRun
 from mcp_server.errors import Fault, FaultCause, Refused
-from mcp_server.ports import Ended, ProcessEnd
+from mcp_server.ports import Ended, Left, ProcessEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +74,7 @@ class ProcessRunner:
         identity: Mapping[str, str] | None = None,
         grace_s: float = supervised.GRACE_S,
         leashed: bool = supervised.POSIX,
+        adopt_s: float = ADOPT_S,
     ) -> None:
         self._logs = logs
         self._git_dir = git_dir
@@ -79,6 +86,10 @@ class ProcessRunner:
         """Who commits, as git's variables; empty when the repository or the user says so already."""
         self._grace_s = grace_s
         self._leashed = leashed
+        self._adopt_s = adopt_s
+        """How long an agent that outlives us works on before somebody has to adopt it."""
+        self._berths: dict[AttemptId, Berth] = {}
+        """Of the agents that wait to be adopted."""
 
     def log_path(self, attempt: AttemptId) -> Path:
         """The log of the attempt's agent."""
@@ -96,15 +107,20 @@ class ProcessRunner:
         """The brief that the attempt's agent got."""
         return self.log_path(attempt).with_suffix(".brief.md")
 
+    def berth(self, attempt: AttemptId) -> Berth:
+        """Where the attempt's agent is reached that outlives its engine."""
+        return Berth(self.log_path(attempt).with_suffix(".run"))
+
     async def run_agent(
         self, call: AgentCall, claimed: Callable[[Process], None], used: Callable[[Usage], None]
     ) -> ProcessEnd:
         """See `Runner`. Raises `Fault(spawn)`, and `Fault(disk)` when log or brief cannot be written."""
         profile = _profile(call.profile, self._custom)
-        brief = self.brief_path(call.attempt)
+        brief, log = self.brief_path(call.attempt), self.log_path(call.attempt)
         argv = profile.argv(brief=brief, worktree=call.worktree, git_dir=self._git_dir, story=call.attempt.story)
         listener = Listener(profile.signs, used, time.monotonic)
-        with Output(self.log_path(call.attempt), hear=listener.hear) as output:
+        berth = self.berth(call.attempt) if call.outlives and self._leashed else None
+        with Output(log, hear=listener.hear, by_leash=berth is not None) as output:
             _write(brief, call.brief)
             output.note(f"{call.attempt}: {' '.join(argv)}")
             environment = _environment(
@@ -114,14 +130,52 @@ class ProcessRunner:
                 **_port_base(call.ports),
             )
             command = supervised.Command(argv, call.worktree, environment, stdin=brief)
-            limits = supervised.Limits(call.timeout_s, call.stall_s, self._grace_s)
-            ending = await supervised.run(command, limits, output, claimed, leashed=self._leashed)
-            output.end(_words(ending))
-            verdict = listener.verdict(ending.exit_code, time.time())
-            seconds, tail = ending.seconds, output.tail()
-            return ProcessEnd(
-                ending.how, ending.exit_code, seconds, tail, verdict.trouble, verdict.resumes_at_s, listener.usage
-            )
+            afloat = None
+            if berth is not None:
+                self._sweep(call.attempt)
+                berth.begin(output.size)
+                afloat = supervised.Afloat(berth, log, output.room, self._adopt_s)
+            try:
+                ending = await supervised.run(
+                    command, self._limits(call), output, claimed, leashed=self._leashed, afloat=afloat
+                )
+            finally:
+                if berth is not None:
+                    berth.leave()
+            if berth is not None and (ended := berth.exit(None)) is not None and ended.errno:
+                output.breaks(OSError(ended.errno, os.strerror(ended.errno)))
+            return _told(ending, output, listener)
+
+    def _sweep(self, attempt: AttemptId) -> None:
+        """Remove what the earlier attempts of the story have left on record."""
+        for old in self.log_path(attempt).parent.glob("*.run"):
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _limits(self, call: AgentCall) -> supervised.Limits:
+        return supervised.Limits(call.timeout_s, call.stall_s, self._grace_s)
+
+    async def look_for(self, attempt: AttemptId, process: Process) -> Left:
+        """See `Runner`."""
+        if not self._leashed or not self.log_path(attempt).exists():
+            return Left.GONE
+        berth = self._berths.setdefault(attempt, self.berth(attempt))
+        if await anyio.to_thread.run_sync(berth.take_over, process):
+            return Left.RUNS
+        ended = await anyio.to_thread.run_sync(berth.wait_for_exit, process)
+        return Left.ENDED if ended is not None else Left.GONE
+
+    async def adopt(self, call: AgentCall, process: Process, used: Callable[[Usage], None]) -> ProcessEnd:
+        """See `Runner`. Raises `Fault(disk)` when its log cannot be read."""
+        berth, log = self._berths.pop(call.attempt, None) or self.berth(call.attempt), self.log_path(call.attempt)
+        try:
+            listener = Listener(_profile(call.profile, self._custom).signs, used, time.monotonic)
+            with Output(log, hear=listener.hear, by_leash=True) as output:
+                adopted = Adopted(process, berth, log, output, self._limits(call), ran_s=call.ran_s)
+                return _told(await adopted.follow(), output, listener)
+        except Fault:
+            berth.leave()
+            await self.end_leftover(call.attempt, process)
+            raise
 
     async def run_check(
         self, attempt: AttemptId, command: Sequence[str], cwd: Path, timeout_s: float, ports: range = NO_PORTS
@@ -164,9 +218,24 @@ class ProcessRunner:
         output.end(_words(ending))
         return CheckRun(tuple(command), ending.exit_code, ending.seconds, output.tail())
 
-    async def end_leftover(self, process: Process) -> None:
+    async def end_leftover(self, attempt: AttemptId, process: Process | None) -> None:
         """See `Runner`. Never touches a process that only has the same pid."""
+        if process is None:
+            await anyio.to_thread.run_sync(self.berth(attempt).end)
+            return
         await end_group(process.pid, process.started_s, self._grace_s)
+        berth = self._berths.pop(attempt, None)
+        if berth is not None:
+            berth.leave()
+
+
+def _told(ending: supervised.Ending, output: Output, listener: Listener) -> ProcessEnd:
+    output.end(_words(ending))
+    verdict = listener.verdict(ending.exit_code, time.time())
+    seconds, tail = ending.seconds, output.tail()
+    return ProcessEnd(
+        ending.how, ending.exit_code, seconds, tail, verdict.trouble, verdict.resumes_at_s, listener.usage
+    )
 
 
 def _profile(name: str, custom: Mapping[str, profiles.Profile]) -> profiles.Profile:

@@ -122,6 +122,12 @@ async def end_group(pid: int, started_s: float, grace_s: float = 5.0) -> bool:
     return await anyio.to_thread.run_sync(_end_group, Process(pid, started_s), grace_s)
 
 
+def wait_for_end(who: Process, at_most_s: float) -> None:
+    """Until the very process is gone. Blocks the caller."""
+    root = root_of(who)
+    _wait([root] if root is not None else [], at_most_s)
+
+
 def _end_group(who: Process, grace_s: float) -> bool:
     tree = Tree.of(who)
     tree.members.extend(p for p in strays(who) if p not in tree.members)

@@ -39,6 +39,8 @@ class GitWorktrees:
         self._repository = repository
         self._root = root.resolve()
         self._done: dict[AttemptId, Sha] = {}
+        self._let_go: dict[AttemptId, Sha] = {}
+        """Attempts that were taken again after they had been let go, clean, with the head of their branch."""
 
     def folder(self, attempt: AttemptId) -> Path:
         """Where the attempt's worktree is, whether or not there is one now."""
@@ -54,20 +56,43 @@ class GitWorktrees:
         try:
             yield await self._make(attempt, base)
         finally:
-            with anyio.move_on_after(CLEANUP_S, shield=True) as bound:
-                head = self._done.pop(attempt, None)
-                await self._remains(attempt).end(End.DONE if head else End.RESCUED, head)
-            if bound.cancelled_caught:
-                raise Fault(
-                    FaultCause.DISK, f"{self.folder(attempt)} could not be saved and removed in {CLEANUP_S:.0f} s."
-                )
+            await self._leave(attempt)
+
+    @asynccontextmanager
+    async def retake(self, attempt: AttemptId, base: Sha) -> AsyncGenerator[Path]:
+        """See `Worktrees.retake`. Without a base ref it was let go: a branch that is there then was judged as done."""
+        with anyio.CancelScope(shield=True):
+            await self._find_again(attempt, base)
+        try:
+            yield self.folder(attempt)
+        finally:
+            self._let_go.pop(attempt, None)
+            await self._leave(attempt)
+
+    async def _find_again(self, attempt: AttemptId, base: Sha) -> None:
+        refs = await self._remains(attempt).refs()
+        if base_ref(attempt) not in refs and attempt_ref(attempt) in refs:
+            self._let_go[attempt] = refs[attempt_ref(attempt)]
+        elif refs.get(base_ref(attempt)) != base or not await self._repository.own(self.folder(attempt)):
+            why = (
+                f"{self.folder(attempt)}, which an engine that is gone had left, is no worktree of {attempt} any more."
+            )
+            raise Fault(FaultCause.GIT, why)
+
+    async def _leave(self, attempt: AttemptId) -> None:
+        """The end of holding a worktree, cancelled or not."""
+        with anyio.move_on_after(CLEANUP_S, shield=True) as bound:
+            head = self._done.pop(attempt, None)
+            await self._remains(attempt).end(End.DONE if head else End.RESCUED, head)
+        if bound.cancelled_caught:
+            raise Fault(FaultCause.DISK, f"{self.folder(attempt)} could not be saved and removed in {CLEANUP_S:.0f} s.")
 
     async def inspect(self, attempt: AttemptId, base: Sha) -> Outcome:
         """See `Worktrees.inspect`. An unfinished rebase or merge is uncommitted work."""
-        path = self.folder(attempt)
-        if not await self._repository.own(path):
+        path, tip = self.folder(attempt), self._let_go.get(attempt)
+        if tip is None and not await self._repository.own(path):
             raise Fault(FaultCause.GIT, f"{path} is no worktree of {self._repository.top} any more.")
-        outcome = await self._measured(path, base)
+        outcome = await (self._measured(path, base) if tip is None else self._committed(tip, base))
         if isinstance(outcome, Done):
             self._done[attempt] = outcome.head
         else:
