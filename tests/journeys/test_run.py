@@ -173,7 +173,7 @@ def test_two_runs_at_once_are_one_run_and_a_kind_refusal(scene: Scene) -> None:
     wait_until(lambda: scene.starts("S1") == 1)
     said = epicwave(scene.repo, "run", "epic.yaml").refused()
     assert said.startswith("engine_elsewhere: ")
-    assert f"epicwave run, process {first.pid}" in said
+    assert f"`epicwave run` (process {first.pid})" in said
     assert "running" in epicwave(scene.repo, "status").out
     scene.open("go")
     assert finish(first).code == 0
