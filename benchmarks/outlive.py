@@ -118,15 +118,15 @@ def until(condition: Callable[[], bool], limit_s: float, what: str) -> None:
 
 
 def kill_front(_home: Home, front: Served) -> bool:
-    """The front alone. False: no front is left."""
+    """The front alone."""
     front.process.kill()
-    return False
+    return True
 
 
 def kill_group(_home: Home, front: Served) -> bool:
     """All that the editor has started and that has not left its group."""
     os.killpg(front.process.pid, signal.SIGKILL)
-    return False
+    return True
 
 
 def kill_engine(home: Home, _front: Served) -> bool:
@@ -148,10 +148,11 @@ def kill_engine_twice(home: Home, front: Served) -> bool:
 def kill_both(home: Home, front: Served) -> bool:
     """Nobody is left but the agents."""
     kill_engine(home, front)
-    return kill_front(home, front)
+    kill_front(home, front)
+    return False
 
 
-KINDS: dict[str, Callable[[Home, Served], bool]] = {
+KINDS: dict[str, Callable[[Home, Served], bool]] = {  # True when somebody is left who goes on
     "front": kill_front,
     "process group": kill_group,
     "engine": kill_engine,
@@ -184,7 +185,7 @@ def _live(dice: random.Random, home: Home, outcome: Outcome) -> None:
     until(lambda: len(home.starts()) >= SLOTS, 60, "three agents at work")
     time.sleep(dice.uniform(0, 2.5))
     fronts = [front]
-    if not KINDS[outcome.kind](home, front) and home.engine() is None:
+    if not KINDS[outcome.kind](home, front):
         fronts.append(Served(home))  # an editor is opened again: that alone must be enough
     until(lambda: _is_merged(home), END_S, "every story merged")
     for each in fronts:

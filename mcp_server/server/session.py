@@ -25,6 +25,10 @@ def _report(error: JournalError) -> None:
     print(f"epicwave: the journal cannot be written, the engine has ended: {error}", file=sys.stderr)  # noqa: T201
 
 
+def _say_nothing(_: str) -> None:
+    """Nobody is there to be told."""
+
+
 class Hosting:
     """The host of this process's repository, made at the first call that needs it, and seen by each from its place."""
 
@@ -36,7 +40,7 @@ class Hosting:
         *,
         tell: Callable[[str], None] | None = None,
     ) -> None:
-        """`name` is what others are told of who has the engine. With `tell` waves outlive it, see `lifecycle.running`."""
+        """`name` is what others are told of who has the engine. With `tell` waves outlive it: `lifecycle.running`."""
         self.team = Team()
         self._group = group
         self._name = name
@@ -50,9 +54,9 @@ class Hosting:
         world = await World.open(start)
         async with self._opening:
             if self._host is None:
-                tell = self._tell or (lambda _: None)
+                goes_on = self._tell is not None
                 self._host = Host(
-                    world, self._group, self._name, self._broken, goes_on=self._tell is not None, tell=tell
+                    world, self._group, self._name, self._broken, goes_on=goes_on, tell=self._tell or _say_nothing
                 )
                 return self._host
             return self._host.seen_from(world)

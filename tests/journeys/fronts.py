@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from mcp_server.front.place import DOOR_FILE, STATE_FOLDER, Door
+from mcp_server.front.place import DOOR_FILE, STATE_FOLDER, Door, Refusal, read_door
 from tests.front.stage import Editor, Message
 from tests.journeys.programs import wait_until
 
@@ -72,7 +73,11 @@ class Engines:
         return [process.pid for process in psutil.process_iter() if _is_engine(process, str(self.repo))]
 
     def end(self) -> None:
-        """Kill them all."""
+        """Kill them all, and remove the socket that one has beside the repository."""
+        with suppress(Refusal):
+            door = read_door(str(self.state))
+            if door is not None and (folder := Path(door.address).parent) != self.state:
+                shutil.rmtree(folder, ignore_errors=True)
         for pid in self.living():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -32,7 +32,7 @@ async def main():
         host = Host(world, group, "an engine", goes_on=True, tell=lambda words: print(words, flush=True))
         async with host.engine() as engine:
             if "notes" not in engine.ledger.epics:
-                await adopt(engine, plan(read_epic(world.start / "epic.yaml").draft))
+                await adopt(engine, plan(read_epic(Path(sys.argv[1]) / "epic.yaml").draft))
             if engine.ledger.epics["notes"].wave is None:
                 await launch(world, engine, Launch("notes", "all", "asyncio", 3, "actor", has_agents=False))
             print("up", flush=True)

@@ -10,8 +10,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,80 +20,17 @@ import anyio.lowlevel
 import pytest
 
 from mcp_server.errors import Code, Refused
-from mcp_server.front.place import DOOR_FILE, SOCKET_FILE, Door, dial, hello, read_door
+from mcp_server.front.place import DOOR_FILE, SOCKET_FILE, dial
 from mcp_server.server import door as door_module
-from mcp_server.server.door import Visitors, guarding, open_door
+from mcp_server.server.door import guarding, open_door
 from mcp_server.server.session import Hosting
 from tests.front.stage import request
+from tests.server.opened import Open, opened
 from tests.server.scene import Scene
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name != "posix", reason="owners and modes are those of POSIX")]
 
 NOBODY = 65_534
-
-
-@dataclass(frozen=True)
-class Open:
-    """A door that is open, and what is known of it."""
-
-    state: Path
-    door: Door
-    visitors: Visitors
-    repo: Path
-
-    async def connect(self) -> anyio.abc.SocketStream:
-        if self.door.address.startswith("127.0.0.1:"):
-            return await anyio.connect_tcp("127.0.0.1", int(self.door.address.rpartition(":")[2]))
-        return await anyio.connect_unix(self.door.address)
-
-    async def say(self, *pieces: bytes) -> bytes:
-        """All that a connection is told until the door closes it."""
-        said = b""
-        with anyio.fail_after(10):
-            async with await self.connect() as wire:
-                try:
-                    for piece in pieces:
-                        await wire.send(piece)
-                    while True:
-                        said += await wire.receive()
-                except (anyio.EndOfStream, anyio.BrokenResourceError):
-                    return said
-
-    def hello(self, **other: Any) -> bytes:
-        said = json.loads(hello(self.door, "1.0.0", str(self.repo)))
-        return json.dumps({**said, **other}).encode() + b"\n"
-
-    async def serves(self) -> bool:
-        """True when one with the token is answered."""
-        with anyio.fail_after(10):
-            async with await self.connect() as wire:
-                asked = request(1, "initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=_WHO)
-                await wire.send(self.hello() + json.dumps(asked).encode() + b"\n")
-                said = b""
-                while b"\n" not in said:
-                    said += await wire.receive()
-            await self.empty()
-        return json.loads(said)["result"]["serverInfo"]["name"] == "epicwave"
-
-    async def empty(self) -> None:
-        """Until nobody is there."""
-        with anyio.fail_after(5):
-            while self.visitors.count:  # noqa: ASYNC110
-                await anyio.sleep(0.01)
-
-
-_WHO = {"name": "test", "version": "0"}
-
-
-@asynccontextmanager
-async def _opened(repo: Path, state: Path, *, unix: bool) -> AsyncGenerator[Open]:
-    with guarding(state):
-        async with anyio.create_task_group() as group:
-            async with open_door(state, Hosting(group, "test"), lambda: "stays", unix=unix) as visitors:
-                door = read_door(str(state))
-                assert door is not None
-                yield Open(state, door, visitors, repo)
-            group.cancel_scope.cancel()
 
 
 @pytest.fixture
@@ -104,8 +40,8 @@ def state(scene: Scene) -> Path:
 
 @pytest.fixture(params=["socket", "port"])
 async def place(request: pytest.FixtureRequest, scene: Scene, state: Path) -> AsyncGenerator[Open]:
-    async with _opened(scene.repo, state, unix=request.param == "socket") as opened:
-        yield opened
+    async with opened(scene.repo, state, unix=request.param == "socket") as place:
+        yield place
 
 
 STRANGERS = {
@@ -255,12 +191,12 @@ def public() -> Generator[Path]:
 async def test_another_user_is_refused_even_with_the_token(public: Path, scene: Scene, uid: int) -> None:
     """Should both folder and socket ever be open to it."""
     state = public / "epicwave"
-    async with _opened(scene.repo, state, unix=True) as opened:
+    async with opened(scene.repo, state, unix=True) as place:
         state.chmod(0o711)
         (state / SOCKET_FILE).chmod(0o666)
-        asked = opened.hello() + json.dumps(request(1, "ping")).encode() + b"\n"
+        asked = place.hello() + json.dumps(request(1, "ping")).encode() + b"\n"
         ran = await anyio.run_process(
-            [sys.executable, "-c", _AS_NOBODY, str(uid), opened.door.address], input=asked, check=True
+            [sys.executable, "-c", _AS_NOBODY, str(uid), place.door.address], input=asked, check=True
         )
         assert (b"jsonrpc" in ran.stdout) == (uid == 0), ran.stdout
         assert uid == 0 or ran.stdout.strip() == b"b''"
@@ -290,12 +226,12 @@ async def test_the_token_is_for_the_user_alone_from_the_first_moment(
     monkeypatch.setattr(door_module.json, "dump", watched)
     before = os.umask(0)
     try:
-        async with _opened(scene.repo, state, unix=True) as opened:
+        async with opened(scene.repo, state, unix=True) as place:
             assert _mode(state / DOOR_FILE) == 0o600
-            assert _mode(opened.door.address) == 0o600
-            assert _mode(Path(opened.door.address).parent) == 0o700
+            assert _mode(place.door.address) == 0o600
+            assert _mode(Path(place.door.address).parent) == 0o700
             assert _mode(state) == 0o700
-            assert len(opened.door.token) >= 43, "256 bits"
+            assert len(place.door.token) >= 43, "256 bits"
     finally:
         os.umask(before)
     assert seen == [(f"{DOOR_FILE}.{os.getpid()}", 0o600)]
@@ -305,8 +241,8 @@ async def test_the_token_is_for_the_user_alone_from_the_first_moment(
 async def test_each_door_has_its_own_token(scene: Scene, state: Path) -> None:
     tokens: set[str] = set()
     for unix in (True, True, False):
-        async with _opened(scene.repo, state, unix=unix) as opened:
-            tokens.add(opened.door.token)
+        async with opened(scene.repo, state, unix=unix) as place:
+            tokens.add(place.door.token)
     assert len(tokens) == 3
 
 
@@ -318,7 +254,7 @@ async def _refused(scene: Scene, state: Path) -> str:
 
 
 async def _open_and_close(scene: Scene, state: Path) -> None:
-    async with _opened(scene.repo, state, unix=True):
+    async with opened(scene.repo, state, unix=True):
         pass
 
 
@@ -335,9 +271,9 @@ async def test_a_state_folder_with_a_token_that_was_open_to_others_is_refused(
 @pytest.mark.parametrize("mode", [0o755, 0o775])
 async def test_one_from_before_there_were_tokens_is_closed(scene: Scene, state: Path, mode: int) -> None:
     _made(state, mode)
-    async with _opened(scene.repo, state, unix=True) as opened:
+    async with opened(scene.repo, state, unix=True) as place:
         assert _mode(state) == 0o700
-        assert await opened.serves()
+        assert await place.serves()
 
 
 async def test_a_state_folder_that_is_a_link_is_refused(scene: Scene, state: Path, tmp_path: Path) -> None:
@@ -375,10 +311,10 @@ async def test_a_door_file_that_is_a_link_is_refused_and_what_it_points_to_is_ke
 @pytest.mark.parametrize("name", ["", DOOR_FILE, SOCKET_FILE])
 async def test_what_belongs_to_somebody_else_is_refused(public: Path, scene: Scene, name: str) -> None:
     state = public / "epicwave"
-    async with _opened(scene.repo, state, unix=True) as opened:
+    async with opened(scene.repo, state, unix=True) as place:
         door = (state / DOOR_FILE).read_text("utf-8")
     if name == SOCKET_FILE:
-        with closing(_socket_at(opened.door.address)):
+        with closing(_socket_at(place.door.address)):
             pass
     (state / DOOR_FILE).touch(0o600)
     (state / DOOR_FILE).write_text(door, "utf-8")
