@@ -272,7 +272,7 @@ class Instantly:
         used(Usage())
         return ProcessEnd(Ended.EXITED, int(self.chance.random() < 0.06), 1.0, f"{call.attempt} ends")
 
-    async def end_leftover(self, process: Process) -> None:
+    async def end_leftover(self, attempt: AttemptId, process: Process | None) -> None:
         """It never was."""
 
 
