@@ -58,6 +58,7 @@ _RANGES = (
 """Tokens of one character that is not ASCII, up to the code point."""
 
 
+@lru_cache(maxsize=512)  # replies are asked for more often than they change, and each is weighed some times
 def tokens(text: str) -> int:
     """At most so many o200k tokens, for text as people and programs write it.
 
