@@ -37,6 +37,11 @@ def lead(request: Request) -> Turn:
             return [Use(f"{TOOLS}story_status", {"epic": epic, "since": int(cursor), "wait_s": 20})]
 
 
+def starter(request: Request) -> Turn:
+    """Plan and start, and end at once."""
+    return lead(request) if request.turn < 2 else [Say("STARTED")]
+
+
 def planner(request: Request) -> Turn:
     """Plan the epic with the tools as a plugin has them, and show the answer."""
     if request.turn == 0:
@@ -76,7 +81,7 @@ def stranger(_: Request) -> Turn:
 
 
 BY_NAME: dict[str, Script] = {
-    **{script.__name__: script for script in (greeter, lead, planner, worker, limited, overloaded, stranger)},
+    **{script.__name__: script for script in (greeter, lead, starter, planner, worker, limited, overloaded, stranger)},
     "team": acted(parts.lead, parts.together),
     "background": acted(parts.patient, parts.together),
     "quiet": acted(parts.lead, parts.worker),

@@ -40,6 +40,31 @@ def test_a_lead_runs_an_epic_through_the_tools(epic_repository: Path, tmp_path: 
     assert _checkout(epic_repository) == before
 
 
+def test_an_epic_goes_on_when_the_client_has_ended_and_a_terminal_sees_its_end(
+    epic_repository: Path, tmp_path: Path
+) -> None:
+    """The client only starts it; when it has gone nothing is merged yet, and `epicwave watch` stays to the end."""
+    before = _checkout(epic_repository)
+    script = {
+        s: [{"sleep_s": 5}, {"write": {"path": f"notes/{s}.md", "text": s}}, {"commit": s}] for s in ("S1", "S2", "S3")
+    }
+    (tmp_path / "script.json").write_text(json.dumps(script), "utf-8")
+    claude = ["claude", "-p", "Run the epic trio.yaml.", "--mcp-config", SERVER, "--allowedTools", "mcp__epicwave"]
+    then = "epicwave status trio --json && exec epicwave watch trio"
+    command = ["sh", "-c", f'"$@" >&2 && {then}', "sh", *claude]
+    env = {"EPICWAVE_SCRIPT": str(tmp_path / "script.json")}
+    ran = run_in_box("starter", command, cwd=epic_repository, scratch=tmp_path, timeout_s=200, env=env)
+    assert ran.exit_code == 0, ran.stdout + ran.stderr
+    assert "STARTED" in ran.stderr
+    status, end = json.JSONDecoder().raw_decode(ran.stdout)
+    assert status["epics"][0]["state"] == "active"
+    assert {s["state"] for s in status["epics"][0]["stories"]}.isdisjoint({"merged"}), status
+    assert "3 merged" in ran.stdout[end:], ran.stdout
+    assert _landed(epic_repository) == ["notes/S1.md", "notes/S2.md", "notes/S3.md"]
+    assert _checkout(epic_repository) == before
+    assert not ran.left
+
+
 def test_the_profile_claude_does_the_stories(epic_repository: Path, tmp_path: Path) -> None:
     """The built-in profile's flags let the client write, edit and commit, with nobody there to be asked."""
     before = _checkout(epic_repository)
