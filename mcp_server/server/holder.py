@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
+from mcp_server.adapters.agents.tree import root_of
+from mcp_server.core.model import Process
 
-WRITTEN_LATE_S = 2.0
-"""The holder's file is written after its process has started; clocks of files and of processes differ by so much."""
+HOLDER_FILE = "engine.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,27 +20,23 @@ class Holder:
     what: str
     pid: int
     alive: bool
+    """False for a stranger that has got its pid, too: pid and start are who it is."""
 
     def __str__(self) -> str:
         return f"{self.what}, process {self.pid}"
 
 
+def write_holder(state_dir: Path, what: str, who: Process) -> None:
+    """Say who has the engine now. Raises `OSError`."""
+    said = {"pid": who.pid, "started_s": who.started_s, "what": what}
+    (state_dir / HOLDER_FILE).write_text(json.dumps(said), "utf-8")
+
+
 def holder_of(state_dir: Path) -> Holder | None:
     """The holder; None when the last one has given the engine back, or has only just taken it."""
-    path = state_dir / "engine.json"
     try:
-        said: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        written_s = path.stat().st_mtime
-        pid = int(said["pid"])
+        said: dict[str, Any] = json.loads((state_dir / HOLDER_FILE).read_text("utf-8"))
+        who = Process(int(said["pid"]), float(said["started_s"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Holder(str(said.get("what", "epicwave")), pid, _is_older(pid, written_s))
-
-
-def _is_older(pid: int, written_s: float) -> bool:
-    """True when the process lives, and was there when the file was written: else a stranger has got its pid."""
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= written_s + WRITTEN_LATE_S
-    except psutil.Error:
-        return False
+    return Holder(str(said.get("what", "epicwave")), who.pid, root_of(who) is not None)

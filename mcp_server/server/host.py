@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import AsyncGenerator, Callable
@@ -16,12 +15,14 @@ import anyio
 import anyio.abc
 from filelock import FileLock, SoftFileLock, Timeout
 
+from mcp_server.adapters.agents.tree import identity
 from mcp_server.adapters.journal.sqlite import SqliteJournal
 from mcp_server.core.model import Ledger, is_alive, is_team
 from mcp_server.core.policy import jitter, poll_after_s
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.lifecycle import running
 from mcp_server.errors import Code, Fault, FaultCause, JournalError, Refused
+from mcp_server.server.holder import HOLDER_FILE, holder_of, write_holder
 from mcp_server.server.mirror import Mirror
 from mcp_server.server.world import World
 
@@ -189,16 +190,16 @@ class holding:  # noqa: N801 - it is used as a verb: `with holding(...)`
     """
 
     def __init__(self, state_dir: Path, name: str) -> None:
-        self._holder = state_dir / "engine.json"
+        self._state = state_dir
         self._name = name
         self._lock = FileLock(state_dir / "engine.guard", timeout=0)  # the file stays, the lock on it does not
 
     def __enter__(self) -> None:
         try:
-            self._holder.parent.mkdir(parents=True, exist_ok=True)
+            self._state.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             _must_be_real(self._lock)
-            self._holder.write_text(json.dumps({"pid": os.getpid(), "what": self._name}), "utf-8")
+            write_holder(self._state, self._name, identity(os.getpid()))
         except Timeout as error:
             raise Refused(
                 Code.ENGINE_ELSEWHERE,
@@ -207,22 +208,19 @@ class holding:  # noqa: N801 - it is used as a verb: `with holding(...)`
             ) from error
         except NotImplementedError as error:
             self._lock.release()
-            why = f"{self._holder.parent} lies on a file system without locks: two engines could not be kept apart."
+            why = f"{self._state} lies on a file system without locks: two engines could not be kept apart."
             raise Fault(FaultCause.DISK, f"{why} Work in a clone on a local disk.") from error
         except OSError as error:
             self._lock.release()
-            raise Fault(FaultCause.DISK, f"The folder {self._holder.parent} cannot be used: {error}.") from error
+            raise Fault(FaultCause.DISK, f"The folder {self._state} cannot be used: {error}.") from error
 
     def __exit__(self, *_: object) -> None:
-        self._holder.unlink(missing_ok=True)
+        (self._state / HOLDER_FILE).unlink(missing_ok=True)
         self._lock.release()
 
     def _who(self) -> str:
-        try:
-            holder = json.loads(self._holder.read_text("utf-8"))
-        except (OSError, ValueError):
-            return "it has just started"
-        return f"{holder['what']}, process {holder['pid']}"
+        holder = holder_of(self._state)
+        return "it has just started" if holder is None else str(holder)
 
 
 def _must_be_real(lock: object) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from mcp_server import __version__
+from mcp_server.adapters.agents.tree import identity
 from mcp_server.cli import doctor_state
+from mcp_server.core.model import Process
+from mcp_server.server.holder import write_holder
 from mcp_server.server.host import holding
 from tests.cli.patient import DAY_S, levels, posix, program, the
 from tests.cli.shell import document, epicwave
@@ -20,7 +22,6 @@ from tests.journal.files import old, read
 from tests.server.scene import Scene, commit, exit_with, story, write
 
 pytestmark = posix
-OLD_S = time.time() - 3 * DAY_S
 SHM = Path("/dev/shm")  # noqa: S108 - nothing is written there
 
 
@@ -30,16 +31,17 @@ def test_a_living_engine_and_one_that_was_killed_are_found(scene: Scene) -> None
         assert the(scene, "engine")["what"] == f"a test, process {os.getpid()} has the engine."
         assert levels(scene)["engine"] == "note"
     assert levels(scene)["engine"] == "ok"
-    (state / "engine.json").write_text(json.dumps({"pid": 2**22 + 1, "what": "epicwave run"}), "utf-8")
+    write_holder(state, "epicwave run", Process(2**22 + 1, 1.0))
     assert levels(scene)["engine"] == "warning"
 
 
 def test_a_process_that_came_later_is_not_taken_for_the_holder(scene: Scene) -> None:
     state = scene.repo / ".git/epicwave"
     state.mkdir(mode=0o700)
-    (state / "engine.json").write_text(json.dumps({"pid": os.getpid(), "what": "epicwave run"}), "utf-8")
+    own = identity(os.getpid())
+    write_holder(state, "epicwave run", own)
     assert levels(scene)["engine"] == "note"
-    os.utime(state / "engine.json", (OLD_S, OLD_S))
+    write_holder(state, "epicwave run", Process(own.pid, own.started_s - DAY_S))
     assert levels(scene)["engine"] == "warning"
 
 
