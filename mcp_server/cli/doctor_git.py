@@ -119,8 +119,8 @@ def _needs(seen: habits.Hooks) -> Iterator[Finding]:
             Level.WARNING,
             f"The hook {hook.path} needs {what}.",
             "A fresh worktree has only what is committed: an agent's commit may fail there, again and again.",
-            f'Let it pass without: `test -n "$EPICWAVE_STORY" && exit 0` as the second line of {_q(hook.path)};'
-            " what it checks belongs into `checks:` of the epic.",
+            "Have each worktree set up: `setup:` under `epic:` in .epicwave/config.yaml, or a line in .worktreeinclude. "
+            f'Or let it pass without: `test -n "$EPICWAVE_STORY" && exit 0` as the second line of {_q(hook.path)}.',
         )
     if not lacking:
         yield ok(Subject.HOOK_NEEDS, "No hook needs what a worktree does not have.")
@@ -173,7 +173,7 @@ def _submodules(listing: habits.Listing) -> Finding:
         return ok(Subject.SUBMODULES, "No submodules.")
     what = f"{count(len(listing.submodules), 'submodule')}: {', '.join(listing.submodules[:5])}."
     why = "They are not checked out in worktrees: agents and checks find empty folders there."
-    remedy = "Begin `checks:` of the epic with: git submodule update --init --recursive"
+    remedy = "Under `epic:` in .epicwave/config.yaml: `setup: [git submodule update --init --recursive]`"
     return Finding(Subject.SUBMODULES, Level.WARNING, what, why, remedy)
 
 
