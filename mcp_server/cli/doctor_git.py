@@ -119,7 +119,7 @@ def _needs(seen: habits.Hooks) -> Iterator[Finding]:
             Level.WARNING,
             f"The hook {hook.path} needs {what}.",
             "A fresh worktree has only what is committed: an agent's commit may fail there, again and again.",
-            "Have each worktree set up: `setup:` under `epic:` in .epicwave/config.yaml, or a line in .worktreeinclude. "
+            "Have each worktree set up: `setup:` under `epic:` in .epicwave/config.yaml, or with .worktreeinclude. "
             f'Or let it pass without: `test -n "$EPICWAVE_STORY" && exit 0` as the second line of {_q(hook.path)}.',
         )
     if not lacking:
