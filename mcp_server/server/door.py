@@ -41,7 +41,7 @@ from mcp_server.server.app import build
 from mcp_server.server.following import Following
 from mcp_server.server.framing import framed
 from mcp_server.server.host import Host
-from mcp_server.server.session import Hosting, Session
+from mcp_server.server.session import Hosting, Session, report_broken
 from mcp_server.server.world import World
 
 GUARD_FILE = "door.guard"
@@ -194,21 +194,26 @@ async def open_door(
 async def in_foreground(world: World, start: Path, group: anyio.abc.TaskGroup, name: str) -> AsyncGenerator[Host]:
     """Be the repository's engine process, within the block: whoever connects meanwhile is served here.
 
-    An engine process that has nothing to do makes way. Raises `Refused(engine_elsewhere)` when it has.
+    An engine process that has nothing to do makes way. Raises `Refused(engine_elsewhere)` when it has, and in the group
+    `JournalError` when the journal cannot be written: there is nothing to go on with.
     """
-    async with hosting_in_foreground(world, start, group, name) as hosting:
+    async with hosting_in_foreground(world, start, group, name, None) as hosting:
         yield await hosting.host(start)
 
 
 @asynccontextmanager
 async def hosting_in_foreground(
-    world: World, start: Path, group: anyio.abc.TaskGroup, name: str
+    world: World,
+    start: Path,
+    group: anyio.abc.TaskGroup,
+    name: str,
+    broken: Callable[[JournalError], None] | None = report_broken,
 ) -> AsyncGenerator[Hosting]:
-    """The same, for who has clients of its own."""
+    """The same, for who has clients of its own; they are told of a broken journal by their next call."""
     guard = guarding(world.state_dir)
     await _take(guard, world.state_dir, start)
     try:
-        hosting = Hosting(group, name)
+        hosting = Hosting(group, name, broken)
         stays = f"`{name}` (process {os.getpid()}) works in the foreground; end it there with Ctrl-C."
         await hosting.host(start)
         async with open_door(world.state_dir, hosting, lambda: stays) as visitors:

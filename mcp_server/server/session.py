@@ -20,7 +20,7 @@ from mcp_server.server.team import Team
 from mcp_server.server.world import World
 
 
-def _report(error: JournalError) -> None:
+def report_broken(error: JournalError) -> None:
     """The editor shows a server's standard error; the next tool call opens the engine again."""
     print(f"epicwave: the journal cannot be written, the engine has ended: {error}", file=sys.stderr)  # noqa: T201
 
@@ -36,11 +36,14 @@ class Hosting:
         self,
         group: anyio.abc.TaskGroup,
         name: str,
-        broken: Callable[[JournalError], None] = _report,
+        broken: Callable[[JournalError], None] | None = report_broken,
         *,
         tell: Callable[[str], None] | None = None,
     ) -> None:
-        """`name` is what others are told of who has the engine. With `tell` waves outlive it: `lifecycle.running`."""
+        """`name` is what others are told of who has the engine. With `tell` waves outlive it: `lifecycle.running`.
+
+        `broken` is as in `Host`.
+        """
         self.team = Team()
         self._group = group
         self._name = name

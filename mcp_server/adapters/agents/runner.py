@@ -53,6 +53,8 @@ UNSET = frozenset(
         "CLAUDE_PLUGIN_DATA",
         "CLAUDE_PLUGIN_ROOT",
         "CLAUDE_PROJECT_DIR",
+        # What is said to an engine process is not said to what it starts.
+        "EPICWAVE_IDLE_S",
     }
 )
 """What agents and checks do not inherit from us."""
