@@ -36,8 +36,9 @@ def state(scene: Scene) -> Path:
 
 
 def files(scene: Scene) -> dict[str, bytes]:
-    """All that lies in the state folder."""
-    return {str(p): p.read_bytes() for p in state(scene).rglob("*") if p.is_file()}
+    """All that lies in the state folder, but for SQLite's own working files, which come and go with its readers."""
+    found = (p for p in state(scene).rglob("*") if p.is_file() and not p.name.endswith(("-shm", "-wal")))
+    return {str(p): p.read_bytes() for p in found}
 
 
 def left(scene: Scene, attempt: str, rev: str = "main") -> Path:
@@ -75,7 +76,9 @@ def test_after_a_run_that_ended_in_order_there_is_nothing_to_remove(scene: Scene
     done = epicwave(scene, "gc")
     assert done.exit_code == 0
     assert done.output.splitlines()[-1] == "Nothing to remove; 0 bytes."
-    assert (scene.everything(), files(scene)) == (before, kept)
+    now, found = scene.everything(), files(scene)
+    assert {p for p in {*kept, *found} if kept.get(p) != found.get(p)} == set()
+    assert now == before
 
 
 def test_in_a_repository_without_epics_it_makes_nothing(tmp_path: Path) -> None:
@@ -125,7 +128,9 @@ def test_a_dry_run_says_the_same_and_changes_nothing(scene: Scene) -> None:
     age_logs(scene, 20)
     before, kept = scene.everything(), files(scene)
     would = epicwave(scene, "gc", "--dry-run").output.splitlines()
-    assert (scene.everything(), files(scene)) == (before, kept)
+    now, found = scene.everything(), files(scene)
+    assert {p for p in {*kept, *found} if kept.get(p) != found.get(p)} == set()
+    assert now == before
     assert would.pop() == "Dry run: nothing was changed."
     assert epicwave(scene, "gc").output.splitlines() == would
     assert scene.leftovers() == []

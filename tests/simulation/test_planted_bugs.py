@@ -23,7 +23,7 @@ from mcp_server.testing.lives import live
 from tests.engine import test_admission, test_cancel, test_engine, test_faults, test_pause
 from tests.simulation.planted_adoption import BUGS as ADOPTION_BUGS
 
-LIVES = 150
+LIVES = 600
 """A bug that needs more lives than this to be caught is as good as not caught."""
 
 
