@@ -119,6 +119,13 @@ def test_what_is_blocked_or_not_in_the_wave_is_not_waited_for() -> None:
     assert _guess(life) is None, "and now the wave is over"
 
 
+def test_who_builds_on_two_waits_for_both_and_who_is_not_in_the_wave_for_nobody() -> None:
+    life = Life(story("a"), story("b", "a"), story("c", "a"), story("d", "b", "c"), story("later", "d"))
+    life.start(3)
+    _merged(life, "a", 60.0)
+    assert _left_s(life) == 120.0, "b beside c, then d"
+
+
 def test_a_paused_epic_has_no_end_in_sight() -> None:
     life = _life(story("a"), story("b", "a"))
     _merged(life, "a", 60.0)

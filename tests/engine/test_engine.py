@@ -31,6 +31,31 @@ async def test_a_refused_command_changes_nothing() -> None:
         assert (world.ledger, len(world.journal.rows)) == (before, rows)
 
 
+async def test_nothing_is_begun_aside_of_an_engine_that_is_coming_to_its_end() -> None:
+    begun: list[str] = []
+
+    async def work() -> None:
+        begun.append("work")
+
+    async with a_world() as world:
+        world.engine.aside(work)
+        await world.settle()
+        world.engine.leave()
+        with pytest.raises(Refused) as refused:
+            world.engine.aside(work)
+        assert refused.value.code == Code.ENGINE_ELSEWHERE
+    assert begun == ["work"]
+
+
+async def test_an_epic_without_checks_is_merged_and_nothing_is_set_up_for_them() -> None:
+    async with a_world() as world:
+        world.plan(story("a"), checks=())
+        world.start()
+        await world.rest()
+        assert world.states() == {"a": "merged"}
+        assert world.runner.checks == []
+
+
 async def test_what_cannot_be_stored_does_not_happen() -> None:
     async with a_world() as world:
         world.plan(story("a"))
