@@ -178,8 +178,8 @@ async def open_door(
     async with _listener(state, unix=unix) as (listener, address), anyio.create_task_group() as group:
         group.start_soon(_let_in, listener, visit)
         own = identity(os.getpid())
-        _write(state / DOOR_FILE, Door(own.pid, own.started_s, __version__, address, token))
         try:
+            _write(state / DOOR_FILE, Door(own.pid, own.started_s, __version__, address, token))
             yield visitors
         except (Refused, Fault, JournalError) as caught:  # the group would wrap it
             error = caught
@@ -258,7 +258,11 @@ async def _listener(state: Path, *, unix: bool) -> AsyncGenerator[tuple[anyio.ab
         folder = temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY))  # 0700 by itself
     path = folder / SOCKET_FILE
     try:
-        async with await anyio.create_unix_listener(path, mode=0o600) as listener:
+        try:
+            opened = await anyio.create_unix_listener(path, mode=0o600)
+        except OSError as error:
+            raise Fault(FaultCause.DISK, f"The socket {path} cannot be made: {error}.") from error
+        async with opened as listener:
             yield listener, str(path)
     finally:
         path.unlink(missing_ok=True)
@@ -309,12 +313,16 @@ def _clear_away(state: Path) -> None:
 
 
 def _write(path: Path, door: Door) -> None:
-    """Whole or not at all, and never readable by others, not for a moment."""
+    """Whole or not at all, and never readable by others, not for a moment. Raises `Fault(disk)`."""
     new = path.with_name(f"{path.name}.{door.pid}")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(door._asdict(), file)
-    new.replace(path)
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(door._asdict(), file)
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise Fault(FaultCause.DISK, f"{path} cannot be written: {error}.") from error
 
 
 async def _hello(wire: BufferedByteReceiveStream, token: str) -> Hello | None:

@@ -19,7 +19,7 @@ import anyio.abc
 import anyio.lowlevel
 import pytest
 
-from mcp_server.errors import Code, Refused
+from mcp_server.errors import Code, Fault, Refused
 from mcp_server.front.place import DOOR_FILE, SOCKET_FILE, dial
 from mcp_server.server import door as door_module
 from mcp_server.server import framing
@@ -341,3 +341,19 @@ async def test_a_refusal_within_the_open_door_comes_out_as_it_is(scene: Scene, s
             raise refused
     assert caught.value is refused
     assert not (state / DOOR_FILE).exists()
+
+
+async def test_a_full_disk_under_the_door_file_is_a_fault_and_leaves_nothing(
+    scene: Scene, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes out by itself, for whoever has to say it in two lines."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(door_module.json, "dump", full)
+    with guarding(state):
+        with pytest.raises(Fault, match=r"door\.json cannot be written: .*No space left"):
+            async with open_door(state, cast("Hosting", None), lambda: ""):
+                pass
+        assert sorted(name for name in os.listdir(state) if name.startswith("door.")) == ["door.guard"]  # noqa: PTH208
