@@ -57,7 +57,10 @@ async def test_a_program_that_ignores_term_is_killed_after_the_grace(tmp_path: P
 async def test_what_a_program_says_on_its_way_out_is_kept(tmp_path: Path) -> None:
     code = """\
 import signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('saved') or 3))
+def end(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is sent to the group and to each process
+    sys.exit(print('saved') or 3)
+signal.signal(signal.SIGTERM, end)
 print('up', flush=True)
 time.sleep(300)"""
     ending, tail = await run_python(tmp_path, code, limits=Limits(BOUND_S, stall_s=2.0, grace_s=BOUND_S))
