@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+
+from tests.journeys.fronts import IDLE_S, Engines
+from tests.server.scene import Scene
+
+
+@pytest.fixture
+def engines(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Generator[Engines]:
+    """The engine processes of the module's own scene; they are ended with the test."""
+    monkeypatch.setenv("EPICWAVE_IDLE_S", IDLE_S)
+    engines = Engines(scene.repo, scene.outside)
+    try:
+        yield engines
+    finally:
+        engines.end()
 
 
 @pytest.fixture

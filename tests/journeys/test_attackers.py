@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Generator
 from pathlib import Path
 
 import psutil
@@ -13,7 +12,7 @@ import pytest
 
 from mcp_server.front.place import DOOR_FILE
 from tests.front.stage import Editor
-from tests.journeys.fronts import IDLE_S, Engines, call, greet
+from tests.journeys.fronts import Engines, call, greet
 from tests.journeys.programs import epicwave, wait_until
 from tests.server.scene import Scene
 
@@ -23,16 +22,6 @@ pytestmark = [pytest.mark.journey, pytest.mark.skipif(os.name != "posix", reason
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
-
-
-@pytest.fixture
-def engines(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Generator[Engines]:
-    monkeypatch.setenv("EPICWAVE_IDLE_S", IDLE_S)
-    engines = Engines(scene.repo, scene.outside)
-    try:
-        yield engines
-    finally:
-        engines.end()
 
 
 def _connect(engines: Engines) -> socket.socket:

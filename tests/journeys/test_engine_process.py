@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import psutil
 import pytest
 
 from mcp_server.front.place import DOOR_FILE
-from tests.journeys.fronts import IDLE_S, Engines, call, greet
+from tests.journeys.fronts import Engines, call, greet
 from tests.journeys.programs import wait_until
 from tests.server.scene import Scene, commit, story, write
 
@@ -26,16 +25,6 @@ ROUNDS = 5
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
-
-
-@pytest.fixture
-def engines(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Generator[Engines]:
-    monkeypatch.setenv("EPICWAVE_IDLE_S", IDLE_S)
-    engines = Engines(scene.repo, scene.outside)
-    try:
-        yield engines
-    finally:
-        engines.end()
 
 
 def _work(engines: Engines, scene: Scene) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Generator
 from pathlib import Path
 
 import anyio
 import pytest
 from mcp import StdioServerParameters
 
-from tests.journeys.fronts import IDLE_S, Engines
+from tests.journeys.fronts import Engines
 from tests.server.lead import ERAS, Era, Lead, all_are, crowd, leading
 from tests.server.scene import Scene, commit, environment, story, write
 
@@ -29,16 +28,6 @@ pytestmark = [
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
-
-
-@pytest.fixture
-def engines(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Generator[Engines]:
-    monkeypatch.setenv("EPICWAVE_IDLE_S", IDLE_S)
-    engines = Engines(scene.repo, scene.outside)
-    try:
-        yield engines
-    finally:
-        engines.end()
 
 
 def _front(scene: Scene) -> StdioServerParameters:
