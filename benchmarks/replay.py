@@ -47,24 +47,9 @@ from mcp_server.core.events import (
 )
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import check
-from mcp_server.core.model import (
-    AttemptId,
-    Cause,
-    EpicId,
-    EpicSpec,
-    Lease,
-    Ledger,
-    Policy,
-    Process,
-    Proven,
-    Story,
-    StorySpec,
-    StoryState,
-    Strategy,
-    Usage,
-    is_alive,
-    is_team,
-)
+from mcp_server.core.limits import Policy, Strategy
+from mcp_server.core.model import Cause, Lease, Ledger, Process, Proven, Story, StoryState, Usage, is_alive, is_team
+from mcp_server.core.spec import AttemptId, EpicId, EpicSpec, StorySpec
 from mcp_server.core.wanted import Integrate, RunAttempt, next_wake_s, wanted
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.lifecycle import running

@@ -9,18 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mcp_server.core.model import (
-    NO_PORTS,
-    NOTHING_USED,
-    AttemptId,
-    Cause,
-    CheckRun,
-    EpicId,
-    Process,
-    Sha,
-    StoryId,
-    Usage,
-)
+from mcp_server.core.model import NO_PORTS, NOTHING_USED, Cause, CheckRun, Process, Usage
+from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
 
 if TYPE_CHECKING:
     from mcp_server.core.events import Event
@@ -216,12 +206,15 @@ class MergePort(Protocol):
         """Present tip of the integration branch."""
         ...
 
-    async def rebase(self, attempt: AttemptId, base: Sha, head: Sha) -> Landing | Conflicted:
-        """Replay base..head onto the tip in the epic's integration worktree, left checked out there (detached)."""
+    async def rebase(self, attempt: AttemptId, base: Sha, head: Sha, onto: Sha | None = None) -> Landing | Conflicted:
+        """Replay base..head onto the tip, or onto what was rebased onto it before: the landings of a batch are a chain.
+
+        Nothing moves; where the integration worktree stands afterwards is not told: `checkout` says where.
+        """
         ...
 
-    async def checkout(self, epic: EpicId) -> Path:
-        """The integration worktree's folder, for the checks to run in."""
+    async def checkout(self, epic: EpicId, at: Sha | None = None) -> Path:
+        """The integration worktree's folder, for the checks to run in: clean at a commit when one is named."""
         ...
 
     async def set_up_by(self, epic: EpicId) -> str:
@@ -232,10 +225,13 @@ class MergePort(Protocol):
         """Note for as long as there is this integration worktree that it was set up, and by what."""
         ...
 
-    async def advance(self, attempt: AttemptId, onto: Sha, head: Sha) -> bool:
+    async def advance(
+        self, attempt: AttemptId, onto: Sha, head: Sha, before: Sequence[tuple[AttemptId, Sha]] = ()
+    ) -> bool:
         """Move the branch from `onto` to `head`, compare-and-set. True when it is at `head` or beyond it now.
 
-        In the same step git notes for good that the attempt has landed with `head`, and never does so without it.
+        In the same step git notes for good that the attempt has landed with `head`, and those of a batch `before` it
+        with theirs, and never does so without it.
         False when the branch is elsewhere: rebase again. Fault `branch_checked_out` when a checkout has the branch.
         """
         ...

@@ -22,8 +22,10 @@ from mcp_server.core.decide import decide
 from mcp_server.core.draft import DraftStory, EpicDraft, Mention
 from mcp_server.core.events import AttemptClaimed, AttemptSucceeded, BranchMerged
 from mcp_server.core.evolve import evolve
-from mcp_server.core.model import AttemptId, Ledger, Policy, Process, StoryId, StoryState, Strategy
+from mcp_server.core.limits import Policy, Strategy
+from mcp_server.core.model import Ledger, Process, StoryState
 from mcp_server.core.planning import Plan, plan
+from mcp_server.core.spec import AttemptId, StoryId
 from mcp_server.errors import Refused
 
 SLOTS = (2, 3, 4, 8)

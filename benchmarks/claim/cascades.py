@@ -17,7 +17,8 @@ from typing import Any
 import anyio
 from claim.rows import Config, Row, at, chance, ratio_of
 
-from mcp_server.core.model import AttemptId, Cause, StoryState
+from mcp_server.core.model import Cause, StoryState
+from mcp_server.core.spec import AttemptId
 from mcp_server.testing.clock import run_seeded
 from mcp_server.testing.fake_runner import Play
 from mcp_server.testing.world import World, a_world, story

@@ -19,7 +19,7 @@ from mcp_server.adapters.git.integration import GitMerge
 from mcp_server.adapters.git.names import integration_branch
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.worktrees import GitWorktrees
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.ports import Done, Landing
 
 EPIC = "claim"

@@ -11,7 +11,9 @@ from mcp_server.cli.follow import Following
 from mcp_server.cli.run import Asked, planned_epic, through_of
 from mcp_server.cli.screen import open_screen
 from mcp_server.cli.terminal import open_console
-from mcp_server.core.model import EpicId, Strategy, is_alive
+from mcp_server.core.limits import Strategy
+from mcp_server.core.model import is_alive
+from mcp_server.core.spec import EpicId
 from mcp_server.errors import Code, Refused
 from mcp_server.server.caller import Caller, calling
 from mcp_server.server.groups import plainly

@@ -16,7 +16,7 @@ from mcp_server.cli.alone import alone
 from mcp_server.cli.findings import Finding, Level, Subject, ok
 from mcp_server.cli.garbage import Garbage, Item, leftovers, remove
 from mcp_server.cli.terminal import open_console
-from mcp_server.core.model import Strategy
+from mcp_server.core.limits import Strategy
 from mcp_server.errors import Code, Fault, Refused
 from mcp_server.server.mirror import Mirror
 from mcp_server.server.world import World

@@ -13,7 +13,9 @@ from mcp_server.adapters.agents.runner import ProcessRunner
 from mcp_server.cli.findings import Finding, Level, Subject, ok
 from mcp_server.cli.init_files import read
 from mcp_server.cli.init_json import NotJsonError, checked, entries
-from mcp_server.core.model import SETTLED, AttemptId, Epic, Ledger, Strategy
+from mcp_server.core.limits import Strategy
+from mcp_server.core.model import SETTLED, Epic, Ledger
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault, Refused
 from mcp_server.server.settings import Settings
 

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from mcp_server.cli.exits import DONE, NOT_ALL_MERGED
 from mcp_server.core.forecast import Times
-from mcp_server.core.model import Epic, EpicId, Ledger, StoryId, StoryState
+from mcp_server.core.model import Epic, Ledger, StoryState
+from mcp_server.core.spec import EpicId, StoryId
 from mcp_server.core.steer import epic_of
 from mcp_server.core.views import EpicState, epic_state, is_at_rest
 from mcp_server.server.holder import holder_of

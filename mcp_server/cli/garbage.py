@@ -13,7 +13,8 @@ import anyio.to_thread
 from mcp_server.adapters.git.inventory import Inventory, Piece, Rescue, inventory, size_bytes
 from mcp_server.adapters.git.names import attempt_branch, integration_branch
 from mcp_server.adapters.journal.sqlite import SqliteJournal, backups_of
-from mcp_server.core.model import HOLDS_FILES, AttemptId, EpicId, Ledger, Story, StoryState, is_alive
+from mcp_server.core.model import HOLDS_FILES, Ledger, Story, StoryState, is_alive
+from mcp_server.core.spec import AttemptId, EpicId
 from mcp_server.engine.lifecycle import clear, is_over
 from mcp_server.errors import Fault
 from mcp_server.server.world import World

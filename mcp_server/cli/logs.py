@@ -11,8 +11,9 @@ import anyio
 import typer
 
 from mcp_server.adapters.agents.output import plain_lines
-from mcp_server.core.model import HOLDS_FILES, AttemptId, EpicId, Ledger, Story, StoryId, StoryState
+from mcp_server.core.model import HOLDS_FILES, Ledger, Story, StoryState
 from mcp_server.core.policy import jitter, poll_after_s
+from mcp_server.core.spec import AttemptId, EpicId, StoryId
 from mcp_server.core.steer import epic_of, story_of
 from mcp_server.errors import Code, Refused
 from mcp_server.server.holder import holder_of

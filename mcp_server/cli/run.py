@@ -15,8 +15,9 @@ from mcp_server.cli.screen import open_screen
 from mcp_server.cli.terminal import open_console
 from mcp_server.core.commands import Through
 from mcp_server.core.forecast import Times
-from mcp_server.core.model import EpicId, Ledger, Story, StoryState
+from mcp_server.core.model import Ledger, Story, StoryState
 from mcp_server.core.planning import Plan, plan
+from mcp_server.core.spec import EpicId
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.landed import adopt
 from mcp_server.errors import Code, Fault, JournalError, Refused

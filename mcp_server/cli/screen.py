@@ -15,7 +15,8 @@ from mcp_server.cli.follow import SILENT_S, Look, Screen
 from mcp_server.cli.show import change_line, epic_line, story_table
 from mcp_server.cli.terminal import open_console
 from mcp_server.cli.view import view
-from mcp_server.core.model import LIVE, Epic, EpicId, Ledger, StoryState
+from mcp_server.core.model import LIVE, Epic, Ledger, StoryState
+from mcp_server.core.spec import EpicId
 from mcp_server.core.views import EpicState, epic_state
 from mcp_server.core.why import alerts
 from mcp_server.server.paging import compact

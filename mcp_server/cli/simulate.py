@@ -13,7 +13,7 @@ from typing import Any
 
 from mcp_server import __version__
 from mcp_server.cli.terminal import open_console
-from mcp_server.core.model import Strategy
+from mcp_server.core.limits import Strategy
 from mcp_server.errors import Code, Refused
 from mcp_server.testing.fate import Config
 from mcp_server.testing.simulation import simulate as run

@@ -15,20 +15,10 @@ from mcp_server.core.events import (
     Fact,
     MergeRefused,
 )
-from mcp_server.core.model import (
-    REPOSITORY,
-    AttemptId,
-    Breaker,
-    Cause,
-    Epic,
-    Ledger,
-    Policy,
-    Story,
-    StoryState,
-    Strategy,
-    is_team,
-)
+from mcp_server.core.limits import Policy, Strategy
+from mcp_server.core.model import REPOSITORY, Breaker, Cause, Epic, Ledger, Story, StoryState, is_team
 from mcp_server.core.policy import FAULTS, REPOSITORYS, cooldown_s, jitter, park_s
+from mcp_server.core.spec import AttemptId
 
 CLOSED = Breaker()
 

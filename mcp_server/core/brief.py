@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from mcp_server.core.model import AttemptId, Cause, Epic, Failure, Story, StoryState, is_team
+from mcp_server.core.model import Cause, Epic, Failure, Story, StoryState, is_team
+from mcp_server.core.spec import AttemptId
 
 FILES_SHOWN = 40
 """Paths of one earlier story that are listed before the rest is counted."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from mcp_server.core.model import LIVE, SETTLED, Breaker, Cause, Epic, EpicId, Ledger, Story, StoryState, WaveState
+from mcp_server.core.model import LIVE, SETTLED, Breaker, Cause, Epic, Ledger, Story, StoryState, WaveState
+from mcp_server.core.spec import EpicId
 
 
 def having(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mcp_server.core.model import AttemptId, Cause, EpicId, Policy, Sha, StoryId
+from mcp_server.core.limits import Policy
+from mcp_server.core.model import Cause
 from mcp_server.core.planning import Plan
+from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
 
 Through = Literal["ready", "all"] | int
 """How far a wave goes: the stories that are ready now, all, or every story up to a level of the plan."""

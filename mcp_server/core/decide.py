@@ -40,13 +40,13 @@ from mcp_server.core.model import (
     Epic,
     Ledger,
     Story,
-    StoryId,
     StoryState,
     WaveState,
     is_alive,
     is_team,
 )
 from mcp_server.core.settle import dependencies_merged
+from mcp_server.core.spec import StoryId
 from mcp_server.core.spending import in_words, share
 from mcp_server.core.steer import decide_steer, epic_of, story_of
 from mcp_server.core.views import question

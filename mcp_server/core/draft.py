@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from mcp_server.core.footprint import normalise
-from mcp_server.core.model import EpicSpec, StorySpec
+from mcp_server.core.spec import EpicSpec, StorySpec
 from mcp_server.errors import Code, Refused
 
 MAX_STORIES = 2_000

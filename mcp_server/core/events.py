@@ -5,20 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mcp_server.core.model import (
-    NOTHING_USED,
-    AttemptId,
-    Cause,
-    EpicId,
-    EpicSpec,
-    Lease,
-    Policy,
-    Process,
-    Proven,
-    Sha,
-    StoryId,
-    Usage,
-)
+from mcp_server.core.limits import Policy
+from mcp_server.core.model import NOTHING_USED, Cause, Lease, Process, Proven, Usage
+from mcp_server.core.spec import AttemptId, EpicId, EpicSpec, Sha, StoryId
 
 
 @dataclass(frozen=True, slots=True)

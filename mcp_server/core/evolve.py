@@ -25,20 +25,10 @@ from mcp_server.core.events import (
     Word,
 )
 from mcp_server.core.interrupted import interrupted
-from mcp_server.core.model import (
-    SETTLED,
-    Cause,
-    Epic,
-    EpicId,
-    Ledger,
-    Story,
-    StoryId,
-    StoryState,
-    Wave,
-    WaveState,
-)
+from mcp_server.core.model import SETTLED, Cause, Epic, Ledger, Story, StoryState, Wave, WaveState
 from mcp_server.core.outcomes import found, reported
 from mcp_server.core.settle import settle
+from mcp_server.core.spec import EpicId, StoryId
 from mcp_server.core.stories import Stories
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from mcp_server.core.events import AttemptClaimed, AttemptLeased, BranchMerged, Event
-from mcp_server.core.model import LIVE, AttemptId, Epic, EpicId, Ledger, Story, StoryId, StoryState, is_alive
+from mcp_server.core.model import LIVE, Epic, Ledger, Story, StoryState, is_alive
 from mcp_server.core.planning import duration_minutes
 from mcp_server.core.settle import UNDER_WAY, holders, occupied, slots_of
+from mcp_server.core.spec import AttemptId, EpicId, StoryId
 from mcp_server.core.stories import urgency
 from mcp_server.core.views import holds
 

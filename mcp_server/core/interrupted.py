@@ -7,7 +7,8 @@ from typing import Any
 
 from mcp_server.core.change import put
 from mcp_server.core.events import WaveInterrupted
-from mcp_server.core.model import LIVE, Epic, Failure, Policy, Story, StoryState, WaveState, is_alive
+from mcp_server.core.limits import Policy
+from mcp_server.core.model import LIVE, Epic, Failure, Story, StoryState, WaveState, is_alive
 from mcp_server.core.outcomes import fail_fast, kept, stopped_state
 from mcp_server.core.policy import backoff_s, jitter
 

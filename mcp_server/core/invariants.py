@@ -17,7 +17,6 @@ from mcp_server.core.model import (
     Epic,
     Ledger,
     Story,
-    StoryId,
     StoryState,
     Wave,
     WaveState,
@@ -25,6 +24,7 @@ from mcp_server.core.model import (
     is_team,
 )
 from mcp_server.core.settle import dependencies_merged, settle
+from mcp_server.core.spec import StoryId
 from mcp_server.core.spending import epic_share
 from mcp_server.core.wanted import Integrate, next_wake_s, wanted
 

@@ -8,18 +8,9 @@ from collections.abc import Iterator
 from mcp_server.core.breakers import CLOSED, team_hold
 from mcp_server.core.commands import ClaimStory, EndLease, LeaseCommand, RenewLease
 from mcp_server.core.events import AttemptLeased, AttemptSucceeded, LeaseEnded, LeaseRenewed
-from mcp_server.core.model import (
-    REPOSITORY,
-    AttemptId,
-    Epic,
-    Lease,
-    Ledger,
-    Story,
-    StoryState,
-    Strategy,
-    is_alive,
-    is_team,
-)
+from mcp_server.core.limits import Strategy
+from mcp_server.core.model import REPOSITORY, Epic, Lease, Ledger, Story, StoryState, is_alive, is_team
+from mcp_server.core.spec import AttemptId
 from mcp_server.core.stories import urgency
 from mcp_server.errors import Code, Refused
 

@@ -1,8 +1,9 @@
-"""What a wave's work may cost, and what each of its attempts gets to work in: parts of its policy."""
+"""The policy of a wave: the settings that it runs under, in its first fact, so that replay needs no configuration."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +31,50 @@ class Environment:
     """How large a worktree may grow, without `.git`; None for no limit."""
     min_free_mb: int = 500
     """With less free on the disk of the worktrees nothing new starts."""
+
+
+class Strategy(StrEnum):
+    """Who does the work, as the configuration names it."""
+
+    SEQUENTIAL = "sequential"
+    ASYNCIO = "asyncio"
+    AGENT_TEAMS = "agent-teams"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings a wave runs under, written into its first event so that replay needs no configuration."""
+
+    strategy: Strategy = Strategy.SEQUENTIAL
+    slots: int = 1
+    """Attempts that may be alive in the whole repository when this wave admits one."""
+    fail_fast: bool = True
+    conflict_detection: bool = True
+    attempts: int = 2
+    attempt_timeout_s: float = 1800.0
+    stall_timeout_s: float = 600.0
+    check_timeout_s: float = 600.0
+    lease_s: float = 900.0
+    """How long a sub-agent may be silent, and its worktree unchanged, before its story goes to the next one."""
+    repairs: int = 2
+    """Times the same sub-agent may mend a conflict or a red check, within one attempt."""
+    agent: str = "claude"
+    checks: tuple[tuple[str, ...], ...] = ()
+    fallback: str = ""
+    """Profile that takes stories whose own is paused or parked; empty for none."""
+    breaker_faults: int = 3
+    """Faults in a row, by order of completion, that open a breaker; 0 switches breakers off."""
+    cooldown_s: float = 30.0
+    """How long a breaker stays open before one probe is let through; doubles up to `cooldown_cap_s`."""
+    cooldown_cap_s: float = 120.0
+    probe_s: float = 120.0
+    """A probe that has worked for so long without a fault closes its breaker: it need not come to its end."""
+    fault_tries: int = 10
+    """Faults of the world that cost a story no attempt."""
+    epic_timeout_s: float | None = None
+    """How long a wave may take in all; what is alive then is stopped."""
+    budget: Budget = field(default_factory=Budget)
+    environment: Environment = field(default_factory=Environment)
+    adaptive_slots: bool = False
+    """Faults and rate limits lower the wave's slots, calm raises them again."""
+    seed: int = 0  # of the jitter in all waits

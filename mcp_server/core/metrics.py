@@ -18,7 +18,7 @@ from mcp_server.core.events import (
     WaveInterrupted,
     WaveStarted,
 )
-from mcp_server.core.model import AttemptId, EpicId
+from mcp_server.core.spec import AttemptId, EpicId
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,66 +7,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_server.core.limits import Budget, Environment
+from mcp_server.core.limits import Policy, Strategy
+from mcp_server.core.spec import AttemptId, EpicId, EpicSpec, Sha, StoryId, StorySpec
 
 if TYPE_CHECKING:
     from mcp_server.core.stories import Stories
-
-EpicId = str
-StoryId = str
-Sha = str
-
-
-class AttemptId(NamedTuple):
-    """One try at one story. The number is the fence: a late report names an older one."""
-
-    epic: EpicId
-    story: StoryId
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.epic}/{self.story}/{self.number}"
-
-
-@dataclass(frozen=True, slots=True)
-class StorySpec:
-    """A story as its author wrote it."""
-
-    id: StoryId
-    title: str
-    description: str = ""
-    acceptance: tuple[str, ...] = ()
-    depends_on: tuple[StoryId, ...] = ()
-    files: tuple[str, ...] = ()
-    """The footprint: repository-relative paths, folders (ending in `/`) and globs, with `/` between parts."""
-    critical: bool = False
-    minutes: float | None = None
-    """Expected work in minutes; None when the author named none."""
-    points: float | None = None
-    checks: tuple[tuple[str, ...], ...] = ()
-    """Commands (argv) that must pass on the merged tree besides the epic's."""
-    agent: str | None = None
-    """Name of the agent profile that should do this story; None for the epic's."""
-    done: bool = False
-    """The author says it is finished: it is not run, and its dependents need not wait."""
-    line: int | None = None
-    """Line of the epic file where it begins, from 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class EpicSpec:
-    """An epic as its author wrote it, validated: ids unique, dependencies known and acyclic."""
-
-    id: EpicId
-    title: str
-    goal: str = ""
-    stories: tuple[StorySpec, ...] = ()
-    checks: tuple[tuple[str, ...], ...] = ()
-    """Commands (argv) that every story's merged tree must pass."""
-    agent: str | None = None
-    fallback_agent: str | None = None
-    source: str = "inline"
-    """Absolute path of the file it was read from, or `inline`."""
 
 
 class StoryState(StrEnum):
@@ -260,53 +205,6 @@ class Story(NamedTuple):
     """When it entered its present state."""
     changed: int = 0
     """Number of the fact that brought it into its present state."""
-
-
-class Strategy(StrEnum):
-    """Who does the work, as the configuration names it."""
-
-    SEQUENTIAL = "sequential"
-    ASYNCIO = "asyncio"
-    AGENT_TEAMS = "agent-teams"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The settings a wave runs under, written into its first event so that replay needs no configuration."""
-
-    strategy: Strategy = Strategy.SEQUENTIAL
-    slots: int = 1
-    """Attempts that may be alive in the whole repository when this wave admits one."""
-    fail_fast: bool = True
-    conflict_detection: bool = True
-    attempts: int = 2
-    attempt_timeout_s: float = 1800.0
-    stall_timeout_s: float = 600.0
-    check_timeout_s: float = 600.0
-    lease_s: float = 900.0
-    """How long a sub-agent may be silent, and its worktree unchanged, before its story goes to the next one."""
-    repairs: int = 2
-    """Times the same sub-agent may mend a conflict or a red check, within one attempt."""
-    agent: str = "claude"
-    checks: tuple[tuple[str, ...], ...] = ()
-    fallback: str = ""
-    """Profile that takes stories whose own is paused or parked; empty for none."""
-    breaker_faults: int = 3
-    """Faults in a row, by order of completion, that open a breaker; 0 switches breakers off."""
-    cooldown_s: float = 30.0
-    """How long a breaker stays open before one probe is let through; doubles up to `cooldown_cap_s`."""
-    cooldown_cap_s: float = 120.0
-    probe_s: float = 120.0
-    """A probe that has worked for so long without a fault closes its breaker: it need not come to its end."""
-    fault_tries: int = 10
-    """Faults of the world that cost a story no attempt."""
-    epic_timeout_s: float | None = None
-    """How long a wave may take in all; what is alive then is stopped."""
-    budget: Budget = field(default_factory=Budget)
-    environment: Environment = field(default_factory=Environment)
-    adaptive_slots: bool = False
-    """Faults and rate limits lower the wave's slots, calm raises them again."""
-    seed: int = 0  # of the jitter in all waits
 
 
 class WaveState(StrEnum):

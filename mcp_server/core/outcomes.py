@@ -23,17 +23,8 @@ from mcp_server.core.events import (
     UsageReported,
 )
 from mcp_server.core.leases import can_repair, renewed_until_s
-from mcp_server.core.model import (
-    Cause,
-    Epic,
-    Failure,
-    Lease,
-    Ledger,
-    Policy,
-    Story,
-    StoryState,
-    WaveState,
-)
+from mcp_server.core.limits import Policy
+from mcp_server.core.model import Cause, Epic, Failure, Lease, Ledger, Story, StoryState, WaveState
 from mcp_server.core.policy import (
     BACKED_OFF,
     ENDS_KEPT,

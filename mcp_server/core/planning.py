@@ -26,7 +26,7 @@ from mcp_server.core.draft import (
     spec_of,
 )
 from mcp_server.core.footprint import narrower, touching
-from mcp_server.core.model import EpicSpec, StoryId, StorySpec
+from mcp_server.core.spec import EpicSpec, StoryId, StorySpec
 
 if TYPE_CHECKING:
     Graph = nx.DiGraph[StoryId]

@@ -12,24 +12,23 @@ from mcp_server.core.breakers import Hold, choose, looked_after, with_probe
 from mcp_server.core.breakers import waits_s as breaker_waits_s
 from mcp_server.core.change import halt, having, put
 from mcp_server.core.footprint import overlap
+from mcp_server.core.limits import Strategy
 from mcp_server.core.model import (
     LIVE,
     REPOSITORY,
     SATISFIES,
     SETTLED,
-    AttemptId,
     Epic,
-    EpicId,
     Ledger,
     Story,
     StoryState,
-    Strategy,
     Wave,
     WaveState,
     is_alive,
     is_team,
 )
 from mcp_server.core.policy import CALM_S, FAULTS
+from mcp_server.core.spec import AttemptId, EpicId
 from mcp_server.core.spending import closed, epic_share, epic_words
 from mcp_server.core.stories import urgency
 

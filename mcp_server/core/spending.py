@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mcp_server.core.change import put
-from mcp_server.core.model import NOTHING_USED, Budget, Epic, Story, Usage
+from mcp_server.core.limits import Budget
+from mcp_server.core.model import NOTHING_USED, Epic, Story, Usage
 from mcp_server.core.policy import WARN_AT
 
 TELLING = 0.05

@@ -22,18 +22,8 @@ from mcp_server.core.events import (
     StorySkipped,
     WaveDrained,
 )
-from mcp_server.core.model import (
-    HOLDS_FILES,
-    SETTLED,
-    Epic,
-    EpicId,
-    Ledger,
-    Story,
-    StoryId,
-    StoryState,
-    WaveState,
-    is_alive,
-)
+from mcp_server.core.model import HOLDS_FILES, SETTLED, Epic, Ledger, Story, StoryState, WaveState, is_alive
+from mcp_server.core.spec import EpicId, StoryId
 from mcp_server.core.views import question
 from mcp_server.errors import Code, Refused
 

@@ -12,7 +12,8 @@ from itertools import chain, compress
 from operator import is_not
 from typing import NamedTuple, TypeVar
 
-from mcp_server.core.model import DOOMS, HOLDS_FILES, SATISFIES, Story, StoryId, StoryState
+from mcp_server.core.model import DOOMS, HOLDS_FILES, SATISFIES, Story, StoryState
+from mcp_server.core.spec import StoryId
 
 ROWS = 128
 """Stories in a chunk: to change one of 10,000 copies this many pointers and 79 more."""

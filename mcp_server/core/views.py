@@ -6,19 +6,9 @@ from collections import Counter
 from enum import StrEnum
 
 from mcp_server.core.breakers import Hold, held, holding_names
-from mcp_server.core.model import (
-    LIVE,
-    SATISFIES,
-    Cause,
-    Epic,
-    Ledger,
-    Story,
-    StoryId,
-    StoryState,
-    is_alive,
-    is_team,
-)
+from mcp_server.core.model import LIVE, SATISFIES, Cause, Epic, Ledger, Story, StoryState, is_alive, is_team
 from mcp_server.core.settle import dependencies_merged
+from mcp_server.core.spec import StoryId
 
 BUSY = frozenset({StoryState.RUNNING, StoryState.STOPPING, StoryState.MERGING})
 """States in which something of a story is at work; an offer that nobody has claimed is not."""

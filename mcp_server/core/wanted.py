@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mcp_server.core.leases import is_over
-from mcp_server.core.model import AttemptId, Epic, Ledger, StoryState, is_team
+from mcp_server.core.model import Epic, Ledger, StoryState, is_team
 from mcp_server.core.settle import waits_s
+from mcp_server.core.spec import AttemptId
 
 
 @dataclass(frozen=True, slots=True)

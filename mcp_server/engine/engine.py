@@ -16,7 +16,8 @@ from mcp_server.core.decide import accept, decide
 from mcp_server.core.events import AttemptFailed, BranchMerged, Event, Fact, Ticked
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import Check, check_step
-from mcp_server.core.model import AttemptId, Ledger, StoryState
+from mcp_server.core.model import Ledger, StoryState
+from mcp_server.core.spec import AttemptId
 from mcp_server.core.wanted import Collect, Integrate, Job, RunAttempt, next_wake_s, wanted
 from mcp_server.engine.collect import collect
 from mcp_server.engine.jobs import Context, integrate, run_attempt, stopped

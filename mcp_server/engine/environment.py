@@ -11,7 +11,8 @@ from pathlib import Path
 import anyio
 
 from mcp_server.core.limits import Environment
-from mcp_server.core.model import NOTHING_USED, AttemptId, CheckRun, Sha, Usage
+from mcp_server.core.model import NOTHING_USED, CheckRun, Usage
+from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import Ended, NoCommits, Ports, ProcessEnd, Uncommitted
 

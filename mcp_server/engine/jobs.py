@@ -26,21 +26,10 @@ from mcp_server.core.events import (
     UsageReported,
 )
 from mcp_server.core.leases import can_repair
-from mcp_server.core.model import (
-    NOTHING_USED,
-    AttemptId,
-    Cause,
-    CheckRun,
-    Epic,
-    Lease,
-    Policy,
-    Process,
-    Proven,
-    Sha,
-    Story,
-    Usage,
-)
+from mcp_server.core.limits import Policy
+from mcp_server.core.model import NOTHING_USED, Cause, CheckRun, Epic, Lease, Process, Proven, Story, Usage
 from mcp_server.core.policy import MERGE_TRIES, backoff_s
+from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.core.spending import worth_telling
 from mcp_server.engine.environment import require_room, set_up, set_up_integration, within_quota
 from mcp_server.errors import Fault, FaultCause

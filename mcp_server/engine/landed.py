@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from mcp_server.core.commands import PlanEpic
 from mcp_server.core.events import MergeFound
-from mcp_server.core.model import LIVE, AttemptId, Epic, EpicId, Ledger, Story, StoryState
+from mcp_server.core.model import LIVE, Epic, Ledger, Story, StoryState
 from mcp_server.core.planning import Plan
+from mcp_server.core.spec import AttemptId, EpicId
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.jobs import forget, saved_work
 from mcp_server.ports import Ports

@@ -13,7 +13,8 @@ import anyio.lowlevel
 
 from mcp_server.core.commands import ClaimStory, HandIn, RenewLease
 from mcp_server.core.leases import attempt_of, claimable, held, held_by, lease_name
-from mcp_server.core.model import AttemptId, Epic, Ledger, Sha, Story
+from mcp_server.core.model import Epic, Ledger, Story
+from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.jobs import saved_work
 from mcp_server.engine.rooms import NotYet, Rooms

@@ -11,7 +11,8 @@ import anyio
 from mcp_server.core.events import BranchMerged, EpicPaused, Event, WaveInterrupted
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import Check, check, check_step
-from mcp_server.core.model import LIVE, AttemptId, Epic, Ledger, StoryState, WaveState, is_alive, is_team
+from mcp_server.core.model import LIVE, Epic, Ledger, StoryState, WaveState, is_alive, is_team
+from mcp_server.core.spec import AttemptId
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.jobs import forget, has_landed, saved_work
 from mcp_server.engine.landed import found_merges

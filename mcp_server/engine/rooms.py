@@ -10,7 +10,8 @@ import anyio
 
 from mcp_server.core.events import AttemptFailed
 from mcp_server.core.limits import Environment
-from mcp_server.core.model import AttemptId, Cause, Ledger, Sha, Story, StoryState
+from mcp_server.core.model import Cause, Ledger, Story, StoryState
+from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.environment import require_room, set_up
 from mcp_server.engine.jobs import saved_work

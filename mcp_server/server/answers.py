@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mcp_server.core.model import AttemptId, Cause, Failure, Story, StoryState
+from mcp_server.core.model import Cause, Failure, Story, StoryState
+from mcp_server.core.spec import AttemptId
 from mcp_server.engine.engine import Engine
 from mcp_server.server.paging import REPLY_TOKENS, clip, cost
 from mcp_server.server.repair import WHY_TOKENS, repair_commands, repair_words

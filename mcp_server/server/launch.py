@@ -11,7 +11,9 @@ import anyio.lowlevel
 from mcp_server.core.commands import StartWave, Through
 from mcp_server.core.decide import decide
 from mcp_server.core.events import WaveStarted, WaveWidened
-from mcp_server.core.model import Epic, EpicId, Sha, Strategy, is_alive, is_team
+from mcp_server.core.limits import Strategy
+from mcp_server.core.model import Epic, is_alive, is_team
+from mcp_server.core.spec import EpicId, Sha
 from mcp_server.core.steer import epic_of
 from mcp_server.engine.engine import Engine
 from mcp_server.errors import Code, Refused

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from mcp_server.core.brief import brief
 from mcp_server.core.draft import is_id
-from mcp_server.core.model import AttemptId, Epic, EpicId, Ledger, Policy, Story, StoryId, StoryState, is_alive
+from mcp_server.core.limits import Policy
+from mcp_server.core.model import Epic, Ledger, Story, StoryState, is_alive
+from mcp_server.core.spec import AttemptId, EpicId, StoryId
 from mcp_server.core.steer import epic_of, story_of
 from mcp_server.core.views import counts, epic_state, question, shown_state
 from mcp_server.core.why import alerts, ended, why

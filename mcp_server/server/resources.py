@@ -23,7 +23,8 @@ from mcp_types import (
     TextResourceContents,
 )
 
-from mcp_server.core.model import Ledger, Strategy
+from mcp_server.core.limits import Strategy
+from mcp_server.core.model import Ledger
 from mcp_server.errors import Code, Fault, Refused
 from mcp_server.server.host import Host
 from mcp_server.server.pages import ALL, BRIEF, EPIC, STORY, Place, newest_first, page, place_of

@@ -19,8 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from mcp_server.adapters.agents.profiles import Profile, signs_of
 from mcp_server.core import argv
-from mcp_server.core.limits import Environment
-from mcp_server.core.model import Budget, Policy, Strategy
+from mcp_server.core.limits import Budget, Environment, Policy, Strategy
 from mcp_server.errors import Code, Refused
 from mcp_server.server.cursor import cursor_setup
 from mcp_server.server.strict_yaml import read_mapping, shown

@@ -12,7 +12,8 @@ from typing import Any
 import anyio.to_thread
 
 from mcp_server.core.leases import attempt_of, held_by
-from mcp_server.core.model import AttemptId, Epic, EpicId, Ledger
+from mcp_server.core.model import Epic, Ledger
+from mcp_server.core.spec import AttemptId, EpicId
 from mcp_server.engine.leasing import Leasing
 from mcp_server.server.world import World
 

@@ -15,7 +15,8 @@ from mcp_server.adapters.git.names import attempt_branch
 from mcp_server.core.brief import brief
 from mcp_server.core.commands import EndLease, RenewLease
 from mcp_server.core.leases import attempt_of, held, holds, lease_name, lease_of
-from mcp_server.core.model import AttemptId, Cause, Epic, Story, StoryState, is_team
+from mcp_server.core.model import Cause, Epic, Story, StoryState, is_team
+from mcp_server.core.spec import AttemptId
 from mcp_server.core.steer import epic_of, story_of
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.jobs import checks_of, saved_work

@@ -8,8 +8,9 @@ from typing import Self
 from pydantic import Field
 
 from mcp_server.core.forecast import Times, forecast
-from mcp_server.core.model import LIVE, Epic, EpicId, Ledger, Story, StoryState, is_alive
+from mcp_server.core.model import LIVE, Epic, Ledger, Story, StoryState, is_alive
 from mcp_server.core.settle import slots_of
+from mcp_server.core.spec import EpicId
 from mcp_server.core.views import counts, epic_state, shown_state
 from mcp_server.core.why import alerts, why
 from mcp_server.server.paging import Reply

@@ -21,7 +21,8 @@ from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.saving import sweep
 from mcp_server.adapters.git.worktrees import GitWorktrees
 from mcp_server.adapters.journal.sqlite import SqliteJournal, notices
-from mcp_server.core.model import AttemptId, EpicId, Process, Story
+from mcp_server.core.model import Process, Story
+from mcp_server.core.spec import AttemptId, EpicId
 from mcp_server.ports import Ports
 from mcp_server.server.settings import Settings, load_settings
 

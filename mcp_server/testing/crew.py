@@ -10,7 +10,8 @@ from typing import Literal, TypeVar
 
 import anyio
 
-from mcp_server.core.model import EpicId, is_team
+from mcp_server.core.model import is_team
+from mcp_server.core.spec import EpicId
 from mcp_server.errors import Code, Fault, Refused
 from mcp_server.server.wire_team import ReportReply
 from mcp_server.testing.fake_repository import HandRefused

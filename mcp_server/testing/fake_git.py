@@ -6,7 +6,7 @@ makes worktrees of its own: `host_desk`, then `switch` at that desk to the attem
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from mcp_server.adapters.git.names import (
     rescue_ref,
     settled_ref,
 )
-from mcp_server.core.model import AttemptId, EpicId, Sha, StoryId
+from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import (
     Conflicted,
@@ -280,10 +280,10 @@ class FakeMerge:
         await self._git.step("tip")
         return self._tip(epic)
 
-    async def rebase(self, attempt: AttemptId, base: Sha, head: Sha) -> Landing | Conflicted:
+    async def rebase(self, attempt: AttemptId, base: Sha, head: Sha, onto: Sha | None = None) -> Landing | Conflicted:
         """See `MergePort.rebase`. A branch with merge commits of its own is merged, as the real one does."""
         await self._git.step("rebase")
-        git, tip, path = self._git, self._tip(attempt.epic), ROOT / attempt.epic / INTEGRATION_FOLDER
+        git, tip, path = self._git, onto or self._tip(attempt.epic), ROOT / attempt.epic / INTEGRATION_FOLDER
         if git.is_ancestor(head, tip):
             git.check_out(path, tip)
             return Landing(tip, tip, ())
@@ -298,12 +298,12 @@ class FakeMerge:
         landed = git.desks[path].head
         return Landing(tip, landed, git.changed(tip, landed))
 
-    async def checkout(self, epic: EpicId) -> Path:
+    async def checkout(self, epic: EpicId, at: Sha | None = None) -> Path:
         """See `MergePort.checkout`."""
         await self._git.step("checkout")
         path = ROOT / epic / INTEGRATION_FOLDER
-        if path not in self._git.desks:
-            self._git.check_out(path, self._tip(epic))
+        if at is not None or path not in self._git.desks:
+            self._git.check_out(path, at or self._tip(epic))
         return path
 
     async def set_up_by(self, epic: EpicId) -> str:
@@ -316,21 +316,25 @@ class FakeMerge:
         """See `MergePort.note_set_up`."""
         self._git.desks[await self.checkout(epic)].set_up_by = by
 
-    async def advance(self, attempt: AttemptId, onto: Sha, head: Sha) -> bool:
+    async def advance(
+        self, attempt: AttemptId, onto: Sha, head: Sha, before: Sequence[tuple[AttemptId, Sha]] = ()
+    ) -> bool:
         """See `MergePort.advance`."""
         await self._git.step("advance")
         tip, branch = self._tip(attempt.epic), integration_branch(attempt.epic)
-        noted = self._git.refs.get(landed_ref(attempt))
+        notes = {landed_ref(each): sha for each, sha in (*before, (attempt, head))}
         if self._git.is_ancestor(head, tip):
-            if noted is None or not self._git.is_ancestor(noted, tip):
-                self._git.refs[landed_ref(attempt)] = head
+            for ref, sha in notes.items():
+                noted = self._git.refs.get(ref)
+                if noted is None or not self._git.is_ancestor(noted, tip):
+                    self._git.refs[ref] = sha
             return True
         if not self._git.is_ancestor(onto, head):
             raise Fault(FaultCause.GIT, f"{head} does not descend from {onto}.")
         if had := self._git.where(f"{HEADS}{branch}"):
             raise Fault(FaultCause.BRANCH_CHECKED_OUT, f"{branch} is checked out in {_told(had[0])}.")
         if tip == onto:
-            self._git.refs[landed_ref(attempt)] = head
+            self._git.refs.update(notes)
             self._git.refs[f"{HEADS}{branch}"] = head
         return tip == onto
 

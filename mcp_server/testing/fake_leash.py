@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import anyio
 import anyio.abc
 
-from mcp_server.core.model import NOTHING_USED, AttemptId, Process, Usage
+from mcp_server.core.model import NOTHING_USED, Process, Usage
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault
 
 ADOPT_S = 120.0

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 
 from mcp_server.adapters.git.names import integration_branch
-from mcp_server.core.model import EpicId, Sha
+from mcp_server.core.spec import EpicId, Sha
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import Clock
 from mcp_server.testing.clock import VirtualClock

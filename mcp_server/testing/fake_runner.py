@@ -10,7 +10,8 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from mcp_server.core.model import NO_PORTS, NOTHING_USED, AttemptId, Cause, CheckRun, Process, StoryId, Usage
+from mcp_server.core.model import NO_PORTS, NOTHING_USED, Cause, CheckRun, Process, Usage
+from mcp_server.core.spec import AttemptId, StoryId
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import AgentCall, Ended, Left, ProcessEnd
 from mcp_server.testing.clock import EPOCH_S

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from random import Random
 
-from mcp_server.core.model import Budget, Policy, Strategy
+from mcp_server.core.limits import Budget, Policy, Strategy
 from mcp_server.testing.crew import Manners
 
 AGENTS = ("scripted", "second", "third")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.ports import Clock
 
 ROUNDED_S = 1.0

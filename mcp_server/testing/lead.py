@@ -9,7 +9,9 @@ from random import Random
 import anyio
 
 from mcp_server.core.commands import DrainWave, PauseEpic, ResumeEpic, RetryStory, SkipStory
-from mcp_server.core.model import Epic, EpicId, Strategy, is_alive
+from mcp_server.core.limits import Strategy
+from mcp_server.core.model import Epic, is_alive
+from mcp_server.core.spec import EpicId
 from mcp_server.core.views import question
 from mcp_server.errors import JournalError, Refused
 from mcp_server.testing.fate import AGENTS, Config

@@ -14,7 +14,8 @@ from random import Random
 
 import anyio
 
-from mcp_server.core.model import StoryState, Strategy
+from mcp_server.core.limits import Strategy
+from mcp_server.core.model import StoryState
 from mcp_server.engine.lifecycle import RESUME_S
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.testing.breach import Breach, Broken, Promise, breaches_of

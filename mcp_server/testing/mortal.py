@@ -12,7 +12,8 @@ import trio
 from trio.abc import Instrument
 from trio.lowlevel import Task
 
-from mcp_server.core.model import NO_PORTS, AttemptId, CheckRun, Ledger, Process, Sha, Usage
+from mcp_server.core.model import NO_PORTS, CheckRun, Ledger, Process, Usage
+from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.errors import Fault
 from mcp_server.ports import AgentCall, Left, ProcessEnd
 from mcp_server.testing.clock import VirtualClock

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, islice
 
-from mcp_server.core.model import Strategy
+from mcp_server.core.limits import Strategy
 from mcp_server.testing.fate import Config
 from mcp_server.testing.lives import Lived, live
 from mcp_server.testing.tally import Tally, digest

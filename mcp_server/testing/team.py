@@ -19,7 +19,8 @@ import anyio
 from mcp_server.adapters.git.names import attempt_branch, attempt_ref
 from mcp_server.core.commands import EndLease, RenewLease
 from mcp_server.core.leases import attempt_of, held, holds, lease_name
-from mcp_server.core.model import AttemptId, Cause, EpicId, Lease, Sha, StoryId, StoryState
+from mcp_server.core.model import Cause, Lease, StoryState
+from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.jobs import saved_work
 from mcp_server.engine.leasing import hand_in

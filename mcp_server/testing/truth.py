@@ -17,7 +17,8 @@ from pathlib import Path
 
 from mcp_server.adapters.git.names import attempt_of_ref, attempt_ref, integration_branch, rescue_ref
 from mcp_server.core.footprint import overlap
-from mcp_server.core.model import AttemptId, EpicId, EpicSpec, Ledger, Sha, StoryId, StorySpec, StoryState
+from mcp_server.core.model import Ledger, StoryState
+from mcp_server.core.spec import AttemptId, EpicId, EpicSpec, Sha, StoryId, StorySpec
 from mcp_server.ports import AgentCall
 from mcp_server.testing.breach import Breach, Promise
 from mcp_server.testing.fake_git import ROOT, FakeGit, folder

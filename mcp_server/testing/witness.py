@@ -30,21 +30,10 @@ from mcp_server.core.events import (
     WaveStarted,
     WaveWidened,
 )
-from mcp_server.core.model import (
-    NOTHING_USED,
-    AttemptId,
-    Cause,
-    EpicId,
-    Ledger,
-    Policy,
-    StoryId,
-    StoryState,
-    Strategy,
-    Usage,
-    is_alive,
-    is_team,
-)
+from mcp_server.core.limits import Policy, Strategy
+from mcp_server.core.model import NOTHING_USED, Cause, Ledger, StoryState, Usage, is_alive, is_team
 from mcp_server.core.policy import MERGE_TRIES
+from mcp_server.core.spec import AttemptId, EpicId, StoryId
 from mcp_server.ports import ProcessEnd
 from mcp_server.testing.breach import Breach, Promise
 

@@ -19,20 +19,10 @@ from mcp_server.core.draft import DraftStory, EpicDraft, Mention
 from mcp_server.core.events import AttemptSucceeded, Event, WaveInterrupted
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import check
-from mcp_server.core.model import (
-    LIVE,
-    AttemptId,
-    EpicId,
-    Ledger,
-    Policy,
-    Story,
-    StoryId,
-    StoryState,
-    Strategy,
-    is_alive,
-    is_team,
-)
+from mcp_server.core.limits import Policy, Strategy
+from mcp_server.core.model import LIVE, Ledger, Story, StoryState, is_alive, is_team
 from mcp_server.core.planning import plan
+from mcp_server.core.spec import AttemptId, EpicId, StoryId
 from mcp_server.core.views import is_at_rest
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.leasing import Leasing

@@ -24,7 +24,8 @@ from mcp_server.adapters.agents.profiles import Profile
 from mcp_server.adapters.agents.runner import ProcessRunner
 from mcp_server.adapters.agents.signs import Format, Signs
 from mcp_server.adapters.agents.tree import identity
-from mcp_server.core.model import AttemptId, Cause, Process, Usage
+from mcp_server.core.model import Cause, Process, Usage
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault
 from mcp_server.ports import AgentCall, Ended, Left, ProcessEnd
 from tests.agents.puppet import BOUND_S, FAMILY, STUBBORN, alive, family, gone

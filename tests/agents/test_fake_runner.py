@@ -9,7 +9,7 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault
 from mcp_server.ports import AgentCall, Ended
 from mcp_server.testing.fake_runner import FakeRunner, Play

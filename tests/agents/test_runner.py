@@ -12,7 +12,7 @@ import pytest
 
 from mcp_server.adapters.agents.profiles import Profile
 from mcp_server.adapters.agents.runner import ProcessRunner
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault
 from mcp_server.ports import AgentCall, ProcessEnd
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mcp_server.adapters.agents.runner import ProcessRunner
-from mcp_server.core.model import AttemptId, Cause, Usage
+from mcp_server.core.model import Cause, Usage
+from mcp_server.core.spec import AttemptId
 from mcp_server.ports import AgentCall, ProcessEnd
 from mcp_server.testing.scripted_agent import declared
 

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from mcp_server import __version__
 from mcp_server.cli.main import app
 from mcp_server.core import breakers
-from mcp_server.core.model import Ledger, Strategy
+from mcp_server.core.limits import Strategy
+from mcp_server.core.model import Ledger
 from mcp_server.errors import Code, Refused
 from mcp_server.testing.fate import Config
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from mcp_server.adapters.git.integration import GitMerge
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.worktrees import GitWorktrees
-from mcp_server.core.model import AttemptId, Sha
+from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.ports import Done, Landing, MergePort, Worktrees
 from mcp_server.testing.fake_git import FakeGit, FakeMerge, FakeWorktrees
 from mcp_server.testing.fake_repository import USER_DESK, HandRefused

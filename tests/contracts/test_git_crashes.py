@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault
 from mcp_server.ports import Conflicted, Landing, NoCommits
 from tests.contracts.git_worlds import START, RealWorld, git, landed, worked

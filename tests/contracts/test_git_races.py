@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from mcp_server.adapters.git.repository import listed, text_of
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from tests.contracts.git_worlds import RealWorld
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ import pytest
 
 from mcp_server.adapters.git import include as including
 from mcp_server.adapters.git.disk import free_mb, weight_mb
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import Done, NoCommits
 from tests.contracts.git_worlds import START, RealWorld, git

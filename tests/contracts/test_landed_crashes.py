@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mcp_server.adapters.git.command import Answer, Git
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault
 from mcp_server.ports import Landing
 from tests.contracts.git_worlds import RealWorld, worked

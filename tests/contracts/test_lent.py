@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_server.core.model import AttemptId, Sha
+from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import Done, NoBranch, NoCommits, Uncommitted, WrongBase, WrongPlace
 from mcp_server.testing.clock import VirtualClock, virtual_time

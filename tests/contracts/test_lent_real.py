@@ -13,7 +13,7 @@ import pytest
 
 from mcp_server.adapters.git import status
 from mcp_server.adapters.git.repository import Repository, branches_had
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.ports import Done, Landing, NoCommits, Uncommitted, WrongBase, WrongPlace
 from tests.contracts.git_worlds import START, RealWorld, git, landed, worked
 from tests.contracts.test_lent import A1, BRANCH, NAME, SAVED, commit, judged, lent_to_host, stopped_rebase, traces

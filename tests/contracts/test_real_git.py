@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mcp_server.adapters.git.repository import Repository
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault
 from mcp_server.ports import Conflicted, Done, Landing, NoCommits, Uncommitted, WrongBase
 from tests.contracts.git_worlds import START, RealWorld, git, git_bytes, landed, new_repository, worked

@@ -19,7 +19,8 @@ from trio.testing import MockClock
 from mcp_server.adapters.agents.profiles import Profile
 from mcp_server.adapters.agents.runner import ProcessRunner
 from mcp_server.adapters.agents.signs import Format, Signs
-from mcp_server.core.model import AttemptId, Cause, Process, Usage
+from mcp_server.core.model import Cause, Process, Usage
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import AgentCall, Ended, Runner
 from mcp_server.testing.clock import VirtualClock

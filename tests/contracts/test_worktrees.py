@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import Done, NoCommits, Uncommitted, WrongBase
 from tests.contracts.git_worlds import START, World, worked

@@ -42,26 +42,23 @@ from mcp_server.core.events import (
 )
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import check, check_settled, check_step
+from mcp_server.core.limits import Policy, Strategy
 from mcp_server.core.model import (
-    AttemptId,
     Breaker,
     Cause,
     CheckRun,
     Epic,
-    EpicSpec,
     Lease,
     Ledger,
-    Policy,
     Process,
     Proven,
     Story,
-    StorySpec,
-    Strategy,
     Usage,
     Wave,
     is_team,
 )
 from mcp_server.core.planning import Plan
+from mcp_server.core.spec import AttemptId, EpicSpec, StorySpec
 from mcp_server.core.wanted import Collect, Integrate, RunAttempt, next_wake_s, wanted
 
 EPIC = "e"

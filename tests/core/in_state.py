@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mcp_server.core.model import Budget, Cause
+from mcp_server.core.limits import Budget
+from mcp_server.core.model import Cause
 from tests.core.build import Life, story
 
 

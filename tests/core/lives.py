@@ -39,14 +39,12 @@ from mcp_server.core.events import (
     WaveInterrupted,
 )
 from mcp_server.core.leases import attempt_of, claimable, renewed_until_s
+from mcp_server.core.limits import Policy
 from mcp_server.core.model import (
     LIVE,
-    AttemptId,
     Cause,
     Epic,
-    EpicId,
     Ledger,
-    Policy,
     Process,
     Proven,
     Story,
@@ -55,6 +53,7 @@ from mcp_server.core.model import (
     is_alive,
     is_team,
 )
+from mcp_server.core.spec import AttemptId, EpicId
 from mcp_server.core.views import question
 from mcp_server.core.wanted import Collect, Integrate, RunAttempt, next_wake_s, wanted
 from tests.core.build import SILENT, token_of

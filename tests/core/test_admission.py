@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_server.core.model import AttemptId, Cause, Strategy
+from mcp_server.core.limits import Strategy
+from mcp_server.core.model import Cause
 from mcp_server.core.policy import backoff_s, jitter
+from mcp_server.core.spec import AttemptId
 from mcp_server.core.wanted import Collect, Integrate, RunAttempt, next_wake_s, wanted
 from tests.core.build import Life, story
 from tests.core.in_state import IN_STATE

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from mcp_server.core.blocks import PORTS_END, free_block, taken
-from mcp_server.core.limits import Environment
-from mcp_server.core.model import NO_PORTS, StoryState, Strategy
+from mcp_server.core.limits import Environment, Strategy
+from mcp_server.core.model import NO_PORTS, StoryState
 from tests.core.build import Life, replayed, story
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from mcp_server.core.breakers import probe_ends_s
 from mcp_server.core.leases import claimable
-from mcp_server.core.model import REPOSITORY, AttemptId, Cause
+from mcp_server.core.model import REPOSITORY, Cause
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Code, Refused
 from tests.core.build import Life, replayed, story
 
 FEW: dict[str, Any] = {"slots": 3, "breaker_faults": 2, "cooldown_s": 30.0, "cooldown_cap_s": 100.0, "probe_s": 20.0}
-LATER_S = 3.0
-"""After this the first backoff is over."""
+LATER_S = 3.0  # the first backoff is over
 
 
 def _life(*names: str, **policy: Any) -> Life:

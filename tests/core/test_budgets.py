@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mcp_server.core.model import Budget, Cause, Usage
+from mcp_server.core.limits import Budget
+from mcp_server.core.model import Cause, Usage
 from mcp_server.core.spending import epic_words, spent, warnings, worth_telling
 from mcp_server.errors import Code, Refused
 from tests.core.build import Life, replayed, story

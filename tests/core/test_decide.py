@@ -9,7 +9,7 @@ import pytest
 
 from mcp_server.core.commands import StartWave, Through
 from mcp_server.core.events import WaveStarted, WaveWidened
-from mcp_server.core.model import Strategy
+from mcp_server.core.limits import Strategy
 from mcp_server.errors import Code, Refused
 from tests.core.build import PARALLEL, Life, story
 from tests.core.in_state import IN_STATE

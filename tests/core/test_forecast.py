@@ -6,7 +6,8 @@ import pytest
 
 from mcp_server.core.commands import PauseEpic
 from mcp_server.core.forecast import OVERDUE, Forecast, Times, forecast
-from mcp_server.core.model import Cause, StorySpec
+from mcp_server.core.model import Cause
+from mcp_server.core.spec import StorySpec
 from tests.core.build import EPIC, Life, story
 
 

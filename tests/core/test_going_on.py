@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mcp_server.core.events import WaveInterrupted
-from mcp_server.core.model import Budget, Cause, Process, StoryState, WaveState
+from mcp_server.core.limits import Budget
+from mcp_server.core.model import Cause, Process, StoryState, WaveState
 from mcp_server.core.wanted import next_wake_s
 from mcp_server.core.why import why
 from tests.core.build import Life, replayed, story

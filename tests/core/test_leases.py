@@ -13,7 +13,8 @@ from mcp_server.core.commands import ClaimStory, EndLease, HandIn, LeaseCommand,
 from mcp_server.core.decide import accept, decide
 from mcp_server.core.events import AttemptLeased, LeaseEnded, LeaseRenewed
 from mcp_server.core.leases import holds, is_over, lease_name, lease_of, offers, renewed_until_s
-from mcp_server.core.model import AttemptId, Cause, Lease, StoryState
+from mcp_server.core.model import Cause, Lease, StoryState
+from mcp_server.core.spec import AttemptId
 from mcp_server.core.wanted import Collect, next_wake_s, wanted
 from mcp_server.errors import Code, Refused
 from tests.core.build import SILENT, Life, replayed, story

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mcp_server.core.metrics import Span, most_at_once, spans, wall_s
-from mcp_server.core.model import AttemptId, Cause
+from mcp_server.core.model import Cause
+from mcp_server.core.spec import AttemptId
 from tests.core.build import Life, story
 
 

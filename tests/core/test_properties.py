@@ -15,7 +15,9 @@ from mcp_server.core.commands import ClaimStory, Command, HandIn, PlanEpic, Star
 from mcp_server.core.decide import accept, decide
 from mcp_server.core.events import Event
 from mcp_server.core.evolve import evolve
-from mcp_server.core.model import SATISFIES, Budget, Ledger, Policy, StorySpec, StoryState, Strategy, is_alive
+from mcp_server.core.limits import Budget, Policy, Strategy
+from mcp_server.core.model import SATISFIES, Ledger, StoryState, is_alive
+from mcp_server.core.spec import StorySpec
 from mcp_server.core.views import is_at_rest
 from mcp_server.core.wanted import Collect, next_wake_s, wanted
 from mcp_server.core.why import why

@@ -10,7 +10,8 @@ import pytest
 from mcp_server.core.brief import brief
 from mcp_server.core.commands import RenewLease
 from mcp_server.core.events import WaveStarted, WaveWidened
-from mcp_server.core.model import Cause, Strategy, WaveState
+from mcp_server.core.limits import Strategy
+from mcp_server.core.model import Cause, WaveState
 from mcp_server.core.views import epic_state, question, ready, shown_state
 from mcp_server.core.why import why
 from mcp_server.errors import Code, Refused

@@ -11,8 +11,9 @@ from mcp_server.adapters.journal import codec
 from mcp_server.core.brief import brief
 from mcp_server.core.commands import RenewLease
 from mcp_server.core.events import Event, MergeRefused, WaveStarted
+from mcp_server.core.limits import Policy, Strategy
 from mcp_server.core.metrics import spans
-from mcp_server.core.model import Cause, Lease, Policy, Strategy, WaveState
+from mcp_server.core.model import Cause, Lease, WaveState
 from mcp_server.core.policy import MERGE_TRIES
 from mcp_server.core.wanted import wanted
 from mcp_server.core.why import why

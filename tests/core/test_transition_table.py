@@ -14,8 +14,10 @@ from mcp_server.core import outcomes
 from mcp_server.core.decide import accept, decide
 from mcp_server.core.events import EpicPlanned, Event, Fact, MergeFound
 from mcp_server.core.evolve import evolve
-from mcp_server.core.model import AttemptId, Budget, Cause, Ledger, is_alive
+from mcp_server.core.limits import Budget
+from mcp_server.core.model import Cause, Ledger, is_alive
 from mcp_server.core.settle import settle
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Refused
 from tests.core.build import EPIC, PARALLEL, Life, plan_of, story
 from tests.core.in_state import IN_STATE

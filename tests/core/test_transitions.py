@@ -22,7 +22,8 @@ from mcp_server.core.events import (
     MergeRefused,
     UsageReported,
 )
-from mcp_server.core.model import AttemptId, Cause, Lease, Process, Proven, Story, Usage, is_alive
+from mcp_server.core.model import Cause, Lease, Process, Proven, Story, Usage, is_alive
+from mcp_server.core.spec import AttemptId
 from mcp_server.core.wanted import wanted
 from mcp_server.errors import Code, Refused
 from tests.core.build import Life, replayed, story

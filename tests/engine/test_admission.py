@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_server.core.model import Strategy
+from mcp_server.core.limits import Strategy
 from mcp_server.testing.fake_runner import Span
 from mcp_server.testing.world import World, a_world, story
 

@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from mcp_server.core.commands import ResumeEpic
-from mcp_server.core.model import Cause, Strategy
+from mcp_server.core.limits import Strategy
+from mcp_server.core.model import Cause
 from mcp_server.errors import Refused
 from mcp_server.ports import AgentCall
 from mcp_server.testing.fake_runner import Play, Span

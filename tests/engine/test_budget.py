@@ -6,7 +6,8 @@ import anyio
 import pytest
 
 from mcp_server.core.commands import RetryStory
-from mcp_server.core.model import Budget, Cause, Usage
+from mcp_server.core.limits import Budget
+from mcp_server.core.model import Cause, Usage
 from mcp_server.core.policy import CALM_S
 from mcp_server.errors import Code, Refused
 from mcp_server.testing.fake_runner import Play

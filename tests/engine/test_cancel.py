@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Code, Refused
 from mcp_server.testing.fake_runner import Play
 from mcp_server.testing.world import World, a_world, story

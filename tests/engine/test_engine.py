@@ -7,7 +7,8 @@ import pytest
 
 from mcp_server.core.commands import CancelEpic
 from mcp_server.core.events import AttemptFailed, Ticked
-from mcp_server.core.model import AttemptId, Cause
+from mcp_server.core.model import Cause
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Code, Fault, FaultCause, JournalError, Refused
 from mcp_server.ports import AgentCall
 from mcp_server.testing.fake_runner import Play

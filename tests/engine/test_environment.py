@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from mcp_server.core.limits import Environment
-from mcp_server.core.model import AttemptId, Cause, Failure, Usage
+from mcp_server.core.model import Cause, Failure, Usage
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import AgentCall
 from mcp_server.testing.fake_git import INTEGRATION_FOLDER, folder

@@ -9,7 +9,9 @@ import anyio
 import pytest
 
 from mcp_server.core.commands import PauseEpic, ResumeEpic
-from mcp_server.core.model import AttemptId, Budget, Cause, Strategy, Usage
+from mcp_server.core.limits import Budget, Strategy
+from mcp_server.core.model import Cause, Usage
+from mcp_server.core.spec import AttemptId
 from mcp_server.engine.lifecycle import RESUME_S
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import AgentCall

@@ -9,8 +9,8 @@ import pytest
 
 from mcp_server.core.draft import DraftStory, EpicDraft
 from mcp_server.core.events import AttemptSucceeded, BranchMerged, MergeFound, MergeProven
-from mcp_server.core.model import AttemptId
 from mcp_server.core.planning import Plan, plan
+from mcp_server.core.spec import AttemptId
 from mcp_server.engine.landed import adopt
 from mcp_server.errors import Fault, FaultCause, Refused
 from mcp_server.ports import Landed

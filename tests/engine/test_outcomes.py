@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mcp_server.core.model import AttemptId, Cause
+from mcp_server.core.model import Cause
+from mcp_server.core.spec import AttemptId
 from mcp_server.testing.fake_runner import Play
 from mcp_server.testing.world import World, a_world, story
 

@@ -9,7 +9,7 @@ import pytest
 
 from mcp_server.core.commands import DrainWave, PauseEpic, ResumeEpic, RetryStory, SkipStory
 from mcp_server.core.events import AttemptClaimed, Event
-from mcp_server.core.model import Strategy
+from mcp_server.core.limits import Strategy
 from mcp_server.errors import Code, JournalError, Refused
 from mcp_server.testing.fake_runner import Play
 from mcp_server.testing.team import SubAgent

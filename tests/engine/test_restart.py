@@ -7,7 +7,7 @@ from contextlib import suppress
 import anyio
 import pytest
 
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault, FaultCause, Refused
 from mcp_server.testing.fake_runner import Play
 from mcp_server.testing.world import Killed, World, a_world, assert_same, story

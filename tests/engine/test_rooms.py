@@ -9,8 +9,9 @@ import pytest
 
 from mcp_server.core.brief import brief
 from mcp_server.core.draft import DraftStory
-from mcp_server.core.limits import Environment
-from mcp_server.core.model import AttemptId, Cause, Strategy
+from mcp_server.core.limits import Environment, Strategy
+from mcp_server.core.model import Cause
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Code, Fault, FaultCause, Refused
 from mcp_server.testing.fake_git import folder
 from mcp_server.testing.team import SubAgent

@@ -11,7 +11,9 @@ from mcp_server.adapters.git.names import attempt_ref, rescue_ref
 from mcp_server.core.brief import brief
 from mcp_server.core.draft import DraftStory
 from mcp_server.core.leases import attempt_of
-from mcp_server.core.model import AttemptId, Lease, StoryId, Strategy
+from mcp_server.core.limits import Strategy
+from mcp_server.core.model import Lease
+from mcp_server.core.spec import AttemptId, StoryId
 from mcp_server.errors import Code, Refused
 from mcp_server.testing.team import SubAgent, commands_in
 from mcp_server.testing.world import World, a_world, story

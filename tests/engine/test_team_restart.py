@@ -12,7 +12,7 @@ import pytest
 
 from mcp_server.adapters.git.names import attempt_ref, base_ref
 from mcp_server.core.events import AttemptLeased
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Code, Refused
 from mcp_server.testing.fake_git import folder
 from mcp_server.testing.team import SubAgent

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from mcp_server.adapters.git.names import attempt_ref
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Code, Fault, FaultCause, Refused
 from mcp_server.testing.fake_git import folder
 from mcp_server.testing.team import SubAgent

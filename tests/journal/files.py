@@ -9,7 +9,8 @@ from pathlib import Path
 from mcp_server.adapters.journal.codec import encode
 from mcp_server.adapters.journal.sqlite import SqliteJournal
 from mcp_server.core.events import AttemptClaimed, AttemptSucceeded, BranchMerged, Event
-from mcp_server.core.model import AttemptId, Process
+from mcp_server.core.model import Process
+from mcp_server.core.spec import AttemptId
 
 V1 = """
 CREATE TABLE event (seq INTEGER PRIMARY KEY, at_s REAL NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcp_server.adapters.git.names import attempt_branch, rescue_ref
-from mcp_server.core.model import AttemptId
+from mcp_server.core.spec import AttemptId
 from mcp_server.engine.leasing import not_done
 from mcp_server.ports import Lent, NoBranch, Uncommitted, WrongBase, WrongPlace
 from mcp_server.server import repair

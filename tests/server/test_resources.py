@@ -17,7 +17,8 @@ from mcp_types import (
 )
 
 from mcp_server.adapters.journal.sqlite import SqliteJournal
-from mcp_server.core.model import Cause, Failure, Policy
+from mcp_server.core.limits import Policy
+from mcp_server.core.model import Cause, Failure
 from mcp_server.server.app import build
 from mcp_server.server.pages import BRIEF_MAX, Place, page
 from tests.core.build import Life

@@ -9,8 +9,7 @@ import pytest
 
 from mcp_server.adapters.agents.profiles import BUILT_IN
 from mcp_server.adapters.agents.signs import Format, Signs
-from mcp_server.core.limits import Environment
-from mcp_server.core.model import Budget, Policy, Strategy
+from mcp_server.core.limits import Budget, Environment, Policy, Strategy
 from mcp_server.errors import Code, Refused
 from mcp_server.server.settings import Settings, load_settings
 

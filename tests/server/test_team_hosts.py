@@ -9,7 +9,8 @@ from mcp import Client
 from mcp.client.context import ClientRequestContext
 from mcp_types import ElicitRequestParams, ElicitResult
 
-from mcp_server.core.model import Epic, EpicSpec, Ledger
+from mcp_server.core.model import Epic, Ledger
+from mcp_server.core.spec import EpicSpec
 from mcp_server.core.stories import Stories
 from mcp_server.server.app import build
 from mcp_server.server.team import Team, own_worktree, spawn_words

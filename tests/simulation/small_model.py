@@ -15,22 +15,11 @@ from mcp_server.core.decide import accept, decide
 from mcp_server.core.events import AttemptFailed, Event, Fact, StoryRetried, WaveStarted, WaveWidened
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import check, check_settled, check_step
-from mcp_server.core.model import (
-    HOLDS_FILES,
-    LIVE,
-    SETTLED,
-    Cause,
-    Epic,
-    EpicId,
-    Ledger,
-    Policy,
-    Story,
-    StoryState,
-    Wave,
-    is_alive,
-)
+from mcp_server.core.limits import Policy
+from mcp_server.core.model import HOLDS_FILES, LIVE, SETTLED, Cause, Epic, Ledger, Story, StoryState, Wave, is_alive
 from mcp_server.core.policy import FAULTS
 from mcp_server.core.settle import calm_at_s, deadline_s
+from mcp_server.core.spec import EpicId
 from mcp_server.core.views import question
 from mcp_server.core.wanted import wanted
 from mcp_server.core.why import why

@@ -10,7 +10,8 @@ from functools import partial
 import anyio
 import pytest
 
-from mcp_server.core.model import Budget, Cause, Usage
+from mcp_server.core.limits import Budget
+from mcp_server.core.model import Cause, Usage
 from mcp_server.errors import Refused
 from mcp_server.testing.clock import run_seeded
 from mcp_server.testing.fake_runner import Play

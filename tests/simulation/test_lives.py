@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mcp_server.core.model import Strategy
+from mcp_server.core.limits import Strategy
 from mcp_server.testing.fate import Config
 from mcp_server.testing.lives import run_life
 from mcp_server.testing.simulation import simulate

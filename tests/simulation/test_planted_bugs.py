@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from mcp_server.core import decide, settle
-from mcp_server.core.model import Strategy
+from mcp_server.core.limits import Strategy
 from mcp_server.engine import jobs, lifecycle
 from mcp_server.engine.engine import Engine
 from mcp_server.testing.breach import Promise

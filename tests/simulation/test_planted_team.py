@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_server.core.model import Strategy
+from mcp_server.core.limits import Strategy
 from mcp_server.errors import Refused
 from mcp_server.testing.clock import run_seeded
 from mcp_server.testing.team import DeskGone

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from mcp_server.core.commands import DrainWave, PauseEpic, ResumeEpic, RetryStory, SkipStory
-from mcp_server.core.model import Budget, Cause, StorySpec
+from mcp_server.core.limits import Budget
+from mcp_server.core.model import Cause
+from mcp_server.core.spec import StorySpec
 from mcp_server.errors import Refused
 from tests.core.build import PARALLEL, TEAM, Life, story
 from tests.simulation.planted import BUGS, LEASE_BUGS, planted

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from mcp_server.core.model import AttemptId, Process, Usage
+    from mcp_server.core.model import Process, Usage
+    from mcp_server.core.spec import AttemptId
     from mcp_server.ports import AgentCall
 
 NOT_FOUND = 127

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import anyio
@@ -19,7 +19,7 @@ from mcp_server.adapters.git.names import (
 )
 from mcp_server.adapters.git.remains import End, Remains
 from mcp_server.adapters.git.repository import Repository, text_of
-from mcp_server.core.model import AttemptId, EpicId, Sha, StoryId
+from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import Conflicted, Landed, Landing
 
@@ -44,14 +44,14 @@ class GitMerge:
             raise Fault(FaultCause.GIT, f"There is no branch {branch} any more.")
         return sha
 
-    async def rebase(self, attempt: AttemptId, base: Sha, head: Sha) -> Landing | Conflicted:
+    async def rebase(self, attempt: AttemptId, base: Sha, head: Sha, onto: Sha | None = None) -> Landing | Conflicted:
         """See `MergePort.rebase`.
 
         Commits that the tip has already, under another sha too, are dropped. A branch that has merge commits of its own
         is merged and not rebased: flattening would drop what was settled in them. Those of others, which are in it when
         its agent rebased it onto an earlier tip, do not count.
         """
-        tip = await self.tip(attempt.epic)
+        tip = onto or await self.tip(attempt.epic)
         path = await self._ready(attempt.epic, tip)
         if await self._repository.is_ancestor(head, tip):
             return Landing(tip, tip, ())
@@ -71,9 +71,11 @@ class GitMerge:
         landed = (await self._git.read("rev-parse", "HEAD", at=path)).text
         return Landing(tip, landed, await self._repository.changed(tip, landed))
 
-    async def checkout(self, epic: EpicId) -> Path:
+    async def checkout(self, epic: EpicId, at: Sha | None = None) -> Path:
         """See `MergePort.checkout`. Made at the tip when there is none."""
         path = self._folder(epic)
+        if at is not None:
+            return await self._ready(epic, at)
         return path if await self._repository.own(path) else await self._ready(epic, await self.tip(epic))
 
     async def set_up_by(self, epic: EpicId) -> str:
@@ -91,18 +93,24 @@ class GitMerge:
         git_dir = (await self._git.read("rev-parse", "--absolute-git-dir", at=path)).path
         return git_dir / "epicwave-set-up"
 
-    async def advance(self, attempt: AttemptId, onto: Sha, head: Sha) -> bool:
+    async def advance(
+        self, attempt: AttemptId, onto: Sha, head: Sha, before: Sequence[tuple[AttemptId, Sha]] = ()
+    ) -> bool:
         """See `MergePort.advance`. Moves forward only: Fault `git` when `head` does not descend from `onto`.
 
         The note comes before the branch: of two refs in one transaction git writes the first one first, and a note
         whose commit the branch does not have counts for nothing.
         """
-        epic, note = attempt.epic, landed_ref(attempt)
-        branch = integration_branch(epic)
-        old = await self._repository.refs(note)
+        epic, branch = attempt.epic, integration_branch(attempt.epic)
+        notes = {landed_ref(each): sha for each, sha in (*before, (attempt, head))}
+        old = await self._repository.refs(*notes)
         if await self.contains(epic, head):
-            if note not in old or not await self.contains(epic, old[note]):
-                await self._repository.change_refs(old=old, new={note: head}, why=f"landed {attempt}")
+            lost = {
+                note: sha for note, sha in notes.items() if not (note in old and await self.contains(epic, old[note]))
+            }
+            if lost:
+                known = {note: sha for note, sha in old.items() if note in lost}
+                await self._repository.change_refs(old=known, new=lost, why=f"landed {attempt}")
             return True
         if not await self._repository.is_ancestor(onto, head):
             raise Fault(FaultCause.GIT, f"{head} does not descend from {onto}.")
@@ -113,7 +121,7 @@ class GitMerge:
             )
         ref = f"refs/heads/{branch}"
         try:
-            await self._repository.change_refs(old={**old, ref: onto}, new={note: head, ref: head}, why="merged")
+            await self._repository.change_refs(old={**old, ref: onto}, new={**notes, ref: head}, why="merged")
         except Fault:
             if await self.tip(epic) == onto:
                 raise  # not a race that we lost

@@ -23,7 +23,7 @@ from mcp_server.adapters.git.names import (
     settled_ref,
 )
 from mcp_server.adapters.git.repository import Repository, Tree, listed
-from mcp_server.core.model import AttemptId, EpicId, Sha
+from mcp_server.core.spec import AttemptId, EpicId, Sha
 
 INTEGRATION = "refs/heads/epicwave/"
 

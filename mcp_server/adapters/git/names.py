@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mcp_server.core.model import AttemptId, EpicId
+from mcp_server.core.spec import AttemptId, EpicId
 
 WORK = "refs/heads/epicwave-work/"
 BASES = "refs/epicwave/base/"

@@ -25,7 +25,7 @@ from mcp_server.adapters.git import trees
 from mcp_server.adapters.git.names import attempt_folder, attempt_ref, base_ref, rescue_ref, settled_ref
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.saving import committed, saved
-from mcp_server.core.model import AttemptId, Sha
+from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.errors import Fault
 
 Refs = dict[str, Sha]

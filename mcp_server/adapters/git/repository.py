@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from mcp_server.adapters.git.command import MECHANICAL, Git, forget_hook_environment
 from mcp_server.adapters.git.status import notices
-from mcp_server.core.model import Sha
+from mcp_server.core.spec import Sha
 from mcp_server.errors import Code, Fault, FaultCause, Refused
 
 OLDEST_GIT = (2, 34)

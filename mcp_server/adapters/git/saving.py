@@ -15,7 +15,7 @@ import anyio.to_thread
 from mcp_server.adapters.git.command import Answer
 from mcp_server.adapters.git.disk import disk_faults
 from mcp_server.adapters.git.repository import Repository
-from mcp_server.core.model import Sha
+from mcp_server.core.spec import Sha
 
 _GITLINK = b"160000"
 

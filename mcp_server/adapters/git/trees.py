@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from mcp_server.adapters.git.disk import disk_faults
 from mcp_server.adapters.git.repository import Repository, listed, text_of
-from mcp_server.core.model import Sha
+from mcp_server.core.spec import Sha
 from mcp_server.errors import Fault, FaultCause
 
 

@@ -24,7 +24,7 @@ from mcp_server.adapters.git.names import (
 )
 from mcp_server.adapters.git.remains import End, Remains, Whose
 from mcp_server.adapters.git.repository import Repository, listed
-from mcp_server.core.model import AttemptId, Sha
+from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import Done, Lent, NoBranch, NoCommits, Outcome, Uncommitted, WrongBase, WrongPlace
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import anyio
 
 from mcp_server.adapters.agents.runner import ProcessRunner
-from mcp_server.core.model import AttemptId, Usage
+from mcp_server.core.model import Usage
+from mcp_server.core.spec import AttemptId
 from mcp_server.ports import AgentCall
 
 

@@ -1,0 +1,62 @@
+"""An epic as its author wrote it, and how its parts are named. All frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+EpicId = str
+StoryId = str
+Sha = str
+
+
+class AttemptId(NamedTuple):
+    """One try at one story. The number is the fence: a late report names an older one."""
+
+    epic: EpicId
+    story: StoryId
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.epic}/{self.story}/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class StorySpec:
+    """A story as its author wrote it."""
+
+    id: StoryId
+    title: str
+    description: str = ""
+    acceptance: tuple[str, ...] = ()
+    depends_on: tuple[StoryId, ...] = ()
+    files: tuple[str, ...] = ()
+    """The footprint: repository-relative paths, folders (ending in `/`) and globs, with `/` between parts."""
+    critical: bool = False
+    minutes: float | None = None
+    """Expected work in minutes; None when the author named none."""
+    points: float | None = None
+    checks: tuple[tuple[str, ...], ...] = ()
+    """Commands (argv) that must pass on the merged tree besides the epic's."""
+    agent: str | None = None
+    """Name of the agent profile that should do this story; None for the epic's."""
+    done: bool = False
+    """The author says it is finished: it is not run, and its dependents need not wait."""
+    line: int | None = None
+    """Line of the epic file where it begins, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpicSpec:
+    """An epic as its author wrote it, validated: ids unique, dependencies known and acyclic."""
+
+    id: EpicId
+    title: str
+    goal: str = ""
+    stories: tuple[StorySpec, ...] = ()
+    checks: tuple[tuple[str, ...], ...] = ()
+    """Commands (argv) that every story's merged tree must pass."""
+    agent: str | None = None
+    fallback_agent: str | None = None
+    source: str = "inline"
+    """Absolute path of the file it was read from, or `inline`."""
