@@ -17,7 +17,7 @@ from typing import Annotated, Any, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from mcp_server.adapters.agents.profiles import Profile, signs_of
+from mcp_server.adapters.agents.profiles import BUILT_IN, Profile, signs_of
 from mcp_server.core.checks import Timed, commands, limits
 from mcp_server.core.limits import Budget, Environment, Policy, Strategy
 from mcp_server.errors import Code, Refused
@@ -172,6 +172,11 @@ class Settings:
         """Absolute; a relative one is meant from the repository's top."""
         folder = self.epic.worktrees_dir
         return None if folder is None else self.path.parents[1] / folder.expanduser()
+
+    @property
+    def agent_names(self) -> frozenset[str]:
+        """Agents that are known by a name; any other is a command line."""
+        return frozenset({*self.agents, *BUILT_IN})
 
     def environment(self) -> Environment:
         """How worktrees are set up. Without a word about it, as the repository has Cursor do it.
