@@ -45,10 +45,10 @@ def checks_of(epic: Epic, story: Story, policy: Policy) -> tuple[Argv, ...]:
     return tuple(dict.fromkeys((*policy.checks, *epic.spec.checks, *left, *story.spec.checks, *story.spec.guards)))
 
 
-def limit_s(epic: Epic, story: Story, policy: Policy, command: Argv) -> float:
-    """The time limit of one of the story's checks: the first that is named in the order of `checks_of`."""
-    left = chain.from_iterable(merged.spec.check_limits for merged in _guarding(epic))
-    named = (*policy.check_limits, *epic.spec.check_limits, *left, *story.spec.check_limits)
+def limit_s(epic: Epic, stories: Iterable[Story], policy: Policy, command: Argv) -> float:
+    """The time limit of one check of a batch of stories: the first that is named in the order of `checks_of`."""
+    left = chain.from_iterable(story.spec.check_limits for story in (*_guarding(epic), *stories))
+    named = (*policy.check_limits, *epic.spec.check_limits, *left)
     return next((own_s for timed, own_s in named if timed == command), policy.check_timeout_s)
 
 
@@ -57,15 +57,21 @@ def guard_of(epic: Epic, command: Argv) -> Story | None:
     return next((merged for merged in _guarding(epic) if command in merged.spec.guards), None)
 
 
-def named(epic: Epic, story: Story, policy: Policy, command: Argv) -> str:
-    """One of the story's checks as the subject of a sentence, which says whose guard it is."""
+def check_words(
+    epic: Epic, story: Story, policy: Policy, command: Argv, ahead: Iterable[tuple[Story, Sha]] = ()
+) -> str:
+    """One of the story's checks as the subject of a sentence, which says whose guard it is.
+
+    `ahead` are the stories of its batch that have landed before it, each with the commit that it landed with.
+    """
     shown = f"`{spoken(command)}`"
     if command in policy.checks or command in epic.spec.checks:
         return f"The check {shown}"
-    owner = guard_of(epic, command)
-    if owner is not None:
-        how = f"merged as {owner.merged_as[:SHA_SHOWN]}" if owner.merged_as is not None else "done before"
-        return f"The guard of {owner.spec.id}, {how}, {shown}"
+    merged = (*((one, one.merged_as) for one in _guarding(epic)), *ahead)
+    for owner, sha in merged:
+        if command in owner.spec.guards:
+            how = f"merged as {sha[:SHA_SHOWN]}" if sha is not None else "done before"
+            return f"The guard {shown} of {owner.spec.id}, {how},"
     return f"Its own guard {shown}" if command in story.spec.guards else f"The check {shown}"
 
 
@@ -82,7 +88,7 @@ def last_runs(story: Story) -> tuple[Sha, Sha, tuple[CheckRun, ...]] | None:
     """Base, head and runs of the checks that ran last on the story's work; None when none has."""
     failure = story.failure
     if story.proven is not None:
-        return story.proven.onto, story.proven.head, story.proven.checks
+        return story.proven.onto, story.proven.at or story.proven.head, story.proven.checks
     if failure is None or not failure.checks:
         return None
     return failure.onto or "", failure.head or "", failure.checks

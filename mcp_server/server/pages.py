@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mcp_server.core.brief import brief
+from mcp_server.core.checks import checks_of
 from mcp_server.core.draft import is_id
 from mcp_server.core.limits import Policy
 from mcp_server.core.model import Epic, Ledger, Story, StoryState, is_alive
@@ -13,7 +14,6 @@ from mcp_server.core.spec import AttemptId, EpicId, StoryId
 from mcp_server.core.steer import epic_of, story_of
 from mcp_server.core.views import counts, epic_state, question, shown_state
 from mcp_server.core.why import alerts, ended, why
-from mcp_server.engine.context import checks_of
 from mcp_server.server.wire import cut
 
 ALL = "epics://all"

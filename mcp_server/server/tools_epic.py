@@ -71,9 +71,7 @@ async def plan_epic(
     unused = [UnusedText(line=u.line, text=u.text, why=u.why) for u in reading.unused]
     notices = [*reading.notes, *await host.world.notices()]
     if missing:
-        notices.append(
-            f"{len(missing)} commands of the file run only after the user has allowed them: start_wave asks."
-        )
+        notices.append(f"{len(missing)} commands of the file run only once the user has allowed them: start_wave asks.")
     return PlanReply.page(planned, unused, notices, offset)
 
 
