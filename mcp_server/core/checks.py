@@ -75,6 +75,13 @@ def check_words(
     return f"Its own guard {shown}" if command in story.spec.guards else f"The check {shown}"
 
 
+def guard_lines(epic: Epic, story: Story) -> list[str]:
+    """A line for each guard that the story's merge has to keep green: the merged stories', and its own."""
+    others = (one for one in _guarding(epic) if one.spec.id != story.spec.id)
+    left = [f"{one.spec.id}: {spoken(command)}" for one in others for command in one.spec.guards]
+    return [*left, *(f"its own: {spoken(command)}" for command in story.spec.guards)]
+
+
 def _guarding(epic: Epic) -> list[Story]:
     """Merged stories that left guards behind, in the order of their merges; first those that were done before."""
     guarding = (story for story in epic.stories.in_state(StoryState.MERGED) if story.spec.guards)
