@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mcp_server.adapters.git.names import (
@@ -13,13 +14,28 @@ from mcp_server.adapters.git.names import (
     base_ref,
     integration_branch,
     landed_ref,
+    next_recovery,
+    recovery_refs,
     settled_ref,
 )
+from mcp_server.core.merge_rules import MergeRule, Way, rule_of
 from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import Conflicted, Landed, Landing
 from mcp_server.testing.fake_git import ROOT, folder, leave_branch, save, told
 from mcp_server.testing.fake_repository import HEADS, USER_DESK, FakeGit
+
+_BENCH = ROOT / "_bench"
+"""A desk for a moment: the real one needs no worktree."""
+
+
+def _settled(rule: MergeRule, here: str, there: str) -> str:
+    """The lines of both, or the tip's side."""
+    if rule.way is not Way.UNION:
+        return here
+    return here + "".join(
+        line for line in there.splitlines(keepends=True) if line not in here.splitlines(keepends=True)
+    )
 
 
 class FakeMerge:
@@ -33,23 +49,55 @@ class FakeMerge:
         await self._git.step("tip")
         return self._tip(epic)
 
-    async def rebase(self, attempt: AttemptId, base: Sha, head: Sha, onto: Sha | None = None) -> Landing | Conflicted:
+    async def rebase(
+        self, attempt: AttemptId, base: Sha, head: Sha, onto: Sha | None = None, rules: Sequence[MergeRule] = ()
+    ) -> Landing | Conflicted:
         """See `MergePort.rebase`. A branch with merge commits of its own is merged, as the real one does."""
         await self._git.step("rebase")
-        git, tip, path = self._git, onto or self._tip(attempt.epic), ROOT / attempt.epic / INTEGRATION_FOLDER
+        git, tip = self._git, onto or self._tip(attempt.epic)
         if git.is_ancestor(head, tip):
-            git.check_out(path, tip)
             return Landing(tip, tip, ())
+        settled = {path: rule for path in git.changed(base, head) if (rule := rule_of(rules, path))}
+        made = {path: rule.command for path, rule in settled.items() if rule.way is Way.REGENERATE}
+        landed = self._joined(tip, base, head, settled)
+        if landed == tip and set(git.changed(base, head)) <= made.keys():
+            landed = self._joined(tip, base, head, {path: settled[path] for path in settled.keys() - made.keys()})
+        if isinstance(landed, Conflicted):
+            return landed
+        stale = git.changed(landed, head) if landed != tip else ()
+        orders = tuple((path, made[path]) for path in stale if path in made)
+        return Landing(tip, landed, git.changed(tip, landed), orders)
+
+    def _joined(self, tip: Sha, base: Sha, head: Sha, settled: Mapping[str, MergeRule]) -> Sha | Conflicted:
+        git = self._git
         merges = git.has_merges(head, tip, base)
-        git.check_out(path, tip if merges else head)
-        if clashes := git.merge(path, head) if merges else git.rebase(path, tip):
-            desk = git.desks[path]
-            here, there = (git.commits[sha].files for sha in (desk.head, (*desk.replays, head)[0]))
-            git.check_out(path, tip)
-            detail = (f"{name}: {here.get(name)!r} here, {there.get(name)!r} there" for name in clashes)
-            return Conflicted(tip, clashes, "\n".join(detail))
-        landed = git.desks[path].head
-        return Landing(tip, landed, git.changed(tip, landed))
+        git.check_out(_BENCH, tip if merges else head)
+        clashes = git.merge(_BENCH, head) if merges else git.rebase(_BENCH, tip)
+        while clashes and all(path in settled for path in clashes):
+            desk = git.desks[_BENCH]
+            here = git.commits[desk.head].files
+            for path in clashes:
+                git.write(_BENCH, path, _settled(settled[path], here.get(path, ""), desk.files.get(path, "")))
+            clashes = () if merges and git.commit(_BENCH) else git.rebase_continue(_BENCH)
+        desk = git.desks.pop(_BENCH)
+        if not clashes:
+            return desk.head
+        here, there = (git.commits[sha].files for sha in (desk.head, (*desk.replays, head)[0]))
+        named = tuple(path for path in clashes if path not in settled)
+        detail = (f"{name}: {here.get(name)!r} here, {there.get(name)!r} there" for name in named)
+        return Conflicted(tip, named, "\n".join(detail))
+
+    async def amend(self, attempt: AttemptId, landing: Landing, paths: Sequence[str]) -> Landing:
+        """See `MergePort.amend`."""
+        await self._git.step("amend")
+        git, desk = self._git, self._git.desks[ROOT / attempt.epic / INTEGRATION_FOLDER]
+        last = git.commits[landing.head]
+        files = {path: text for path, text in last.files.items() if path not in paths}
+        files |= {path: desk.files[path] for path in paths if path in desk.files}
+        if files == last.files:
+            return replace(landing, regenerate=())
+        head = git.record(files, *last.parents)
+        return Landing(landing.onto, head, git.changed(landing.onto, head))
 
     async def checkout(self, epic: EpicId, at: Sha | None = None) -> Path:
         """See `MergePort.checkout`."""
@@ -87,6 +135,8 @@ class FakeMerge:
         if had := self._git.where(f"{HEADS}{branch}"):
             raise Fault(FaultCause.BRANCH_CHECKED_OUT, f"{branch} is checked out in {told(had[0])}.")
         if tip == onto:
+            was = {ref: sha for ref, sha in self._git.refs.items() if ref.startswith(recovery_refs(attempt.epic))}
+            self._git.refs.update(next_recovery(attempt.epic, was, onto))
             self._git.refs.update(notes)
             self._git.refs[f"{HEADS}{branch}"] = head
         return tip == onto
