@@ -9,6 +9,9 @@ from mcp_server.core.spec import AttemptId
 
 FILES_SHOWN = 40
 """Paths of one earlier story that are listed before the rest is counted."""
+RIVALS_SHOWN = 3
+RIVAL_WORDS = 600
+"""Characters of the description of a story that was in conflict with this one."""
 STORIES_SHOWN = 15
 """Earlier stories that are listed, the story's own dependencies first."""
 
@@ -24,6 +27,7 @@ def brief(epic: Epic, story: Story, attempt: AttemptId, checks: tuple[tuple[str,
         _section("Files", _files(spec.files)),
         _section("Earlier stories, already in your worktree", _earlier(epic, story)),
         _section("Why the last attempt did not land", _failure(story.failure)),
+        _section("Whom it conflicted with", _rivals(epic, story)),
         _section("What the lead says", story.advice),
         _section("Checks", _checks(checks)),
         _section("Ports", _ports(story.ports) if is_team(epic) else ""),
@@ -87,6 +91,33 @@ def _failure(failure: Failure | None) -> str:
             f"bring its commits here with `git cherry-pick HEAD..{failure.saved_ref}` if they are worth keeping."
         )
     return text
+
+
+def rivals(epic: Epic, story: Story) -> list[Story]:
+    """Merged stories that changed files in which the story's last attempt conflicted, the last one first."""
+    failure = story.failure
+    paths = set(failure.paths) if failure is not None and failure.cause is Cause.CONFLICT else set[str]()
+    merged = (s for s in epic.stories.in_state(StoryState.MERGED) if s.merged_as is not None)
+    return sorted((s for s in merged if not paths.isdisjoint(s.files_changed)), key=lambda s: -s.merge_rank)
+
+
+def _rivals(epic: Epic, story: Story) -> str:
+    """What those wanted, and how both sides of the conflict are seen: whoever mends it must keep both."""
+    failure, found = story.failure, rivals(epic, story)
+    if failure is None or not found:
+        return ""
+    told: list[str] = []
+    for other in found[:RIVALS_SHOWN]:
+        wanted = " ".join(other.spec.description.split())
+        told.append(f"- {other.spec.id} {other.spec.title}: {wanted[:RIVAL_WORDS] or 'no description'}")
+    paths = shlex.join(failure.paths[:FILES_SHOWN])
+    saved = failure.saved_ref
+    if saved:
+        told += [
+            f"\nTheir side: `git diff {saved}...HEAD -- {paths}`. Yours: `git diff HEAD...{saved} -- {paths}`.",
+            f"Start with `git cherry-pick HEAD..{saved}`, settle these files so that both intents hold, and go on.",
+        ]
+    return "\n".join(told)
 
 
 def _ports(own: range) -> str:

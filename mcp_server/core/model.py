@@ -81,6 +81,8 @@ class Failure:
     """Files in which it conflicted."""
     answered: bool = False
     """The lead had the story started again since: a question is not open any more."""
+    stuck: bool = False
+    """It conflicted again and again: the story waits for a human."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,12 @@ class EpicSettings(BaseSettings):
     attempt_timeout_s: _Seconds = 1800.0
     stall_timeout_s: _Seconds = 600.0
     check_timeout_s: _Seconds = 600.0
+    batch: Annotated[
+        int, BeforeValidator(_no_bool), Field(ge=1, le=MAX_SLOTS, description=f"a whole number from 1 to {MAX_SLOTS}")
+    ] = 4
+    repairs: Annotated[
+        int, BeforeValidator(_no_bool), Field(ge=0, le=MAX_ATTEMPTS, description=f"a whole number to {MAX_ATTEMPTS}")
+    ] = 2
     lease_s: _Seconds = 900.0
     agent: Annotated[str, Field(min_length=1, description="the name of an agent, or a whole command line")] = "claude"
     fallback_agent: Annotated[
@@ -228,6 +234,8 @@ class Settings:
             attempt_timeout_s=self.epic.attempt_timeout_s,
             stall_timeout_s=self.epic.stall_timeout_s,
             check_timeout_s=self.epic.check_timeout_s,
+            batch=self.epic.batch,
+            repairs=self.epic.repairs,
             lease_s=self.epic.lease_s,
             agent=agent or self.epic.agent,
             fallback=fallback or self.epic.fallback_agent or "",
