@@ -20,7 +20,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from mcp_server.adapters.agents.profiles import Profile, signs_of
 from mcp_server.core import argv
 from mcp_server.core.limits import Budget, Environment, Policy, Strategy
+from mcp_server.core.merge_rules import DEFAULTS, MergeRule
 from mcp_server.errors import Code, Refused
+from mcp_server.server import settled
 from mcp_server.server.cursor import cursor_setup
 from mcp_server.server.strict_yaml import read_mapping, shown
 
@@ -143,6 +145,9 @@ class EpicSettings(BaseSettings):
     port_block: _Ports = 10
     worktree_quota_mb: _Megabytes = None
     min_free_mb: _Free = 500
+    merge_rules: Annotated[
+        tuple[MergeRule, ...], BeforeValidator(settled.rules_by(_command)), Field(description=settled.ALLOWED)
+    ] = DEFAULTS
     worktrees_dir: Annotated[Path | None, Field(description="a folder, or null")] = None
 
     @classmethod
@@ -251,6 +256,7 @@ class Settings:
             ),
             environment=self.environment(),
             adaptive_slots=self.epic.adaptive_slots,
+            merge_rules=self.epic.merge_rules,
             checks=tuple(dict.fromkeys((*self.epic.checks, *checks))),
         )
 
