@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,13 +40,26 @@ async def committed(repository: Repository, tree: str, parents: Sequence[Sha], w
     return (await repository.git.write("commit-tree", tree, *above, "-m", f"epicwave: {why}")).text
 
 
+async def tree_with(repository: Repository, folder: Path, sha: Sha, paths: Sequence[str]) -> str:
+    """The commit's tree, with these paths as they lie in a worktree. The worktree's own index is not touched."""
+    with disk_faults(f"{folder} could not be read"):
+        place = await anyio.to_thread.run_sync(scratch_folder, repository)
+        with tempfile.TemporaryDirectory(dir=place) as scratch:
+            here = _Scratch(repository, folder, folder, Path(scratch) / "index")
+            await here.write("read-tree", sha)
+            names = b"".join(os.fsencode(path) + b"\0" for path in paths)
+            argv = ("add", "--all", "--force", "--sparse", "--pathspec-from-file=-", "--pathspec-file-nul")
+            await here.write(*argv, stdin=names, env={"GIT_LITERAL_PATHSPECS": "1"})
+            return (await here.write("write-tree")).text
+
+
 async def _tree_of(repository: Repository, folder: Path, index: Path | None, parent: Sha | None) -> str:
     """Write the folder's content as a tree.
 
     It starts from a copy of the worktree's index (`index`), which knows what was added by force and what a sparse
     checkout leaves out; without a sound worktree (`index` None) from the parent's files.
     """
-    place = await anyio.to_thread.run_sync(_scratch_folder, repository)
+    place = await anyio.to_thread.run_sync(scratch_folder, repository)
     with tempfile.TemporaryDirectory(dir=place) as scratch:
         here = _Scratch(repository, folder, folder if index else None, Path(scratch) / "index")
         if index is None or not await anyio.to_thread.run_sync(_copied, index, here.index):
@@ -67,7 +80,8 @@ def sweep(repository: Repository) -> None:
     shutil.rmtree(repository.state_dir / "tmp", ignore_errors=True)
 
 
-def _scratch_folder(repository: Repository) -> Path:
+def scratch_folder(repository: Repository) -> Path:
+    """Where what is needed for a moment lies; `sweep` clears it."""
     place = repository.state_dir / "tmp"
     place.mkdir(parents=True, exist_ok=True)
     return place
@@ -83,8 +97,10 @@ class _Scratch:
     """The folder again when it is a sound worktree; else it is taken as content of the repository."""
     index: Path
 
-    async def write(self, *argv: str, stdin: bytes = b"", ok: tuple[int, ...] = (0,)) -> Answer:
-        env = {"GIT_INDEX_FILE": str(self.index)}
+    async def write(
+        self, *argv: str, stdin: bytes = b"", ok: tuple[int, ...] = (0,), env: Mapping[str, str] | None = None
+    ) -> Answer:
+        env = {"GIT_INDEX_FILE": str(self.index), **(env or {})}
         content = None if self.at else self.folder
         return await self.repository.git.write(*argv, at=self.at, content=content, env=env, stdin=stdin, ok=ok)
 
