@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 
 from mcp_server.adapters.git import trees
+from mcp_server.adapters.git.conflicts import detail, real_paths
 from mcp_server.adapters.git.disk import disk_faults
 from mcp_server.adapters.git.include import include
 from mcp_server.adapters.git.names import (
@@ -19,6 +20,7 @@ from mcp_server.adapters.git.names import (
 )
 from mcp_server.adapters.git.remains import End, Remains
 from mcp_server.adapters.git.repository import Repository, text_of
+from mcp_server.adapters.git.submodules import heeded
 from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import Conflicted, Landed, Landing
@@ -61,9 +63,9 @@ class GitMerge:
         else:
             await self._checkout(path, head)
             step = ("rebase", "--no-fork-point", "--no-verify", "--empty=drop", tip)
-        ended = await self._git.write(*step, at=path, ok=(0, 1, 128))
+        ended = await self._git.write(*await heeded(self._repository, head), *step, at=path, ok=(0, 1, 128))
         if ended.code:
-            conflict = await self._conflict(path, tip)
+            conflict = await self._conflict(path, tip, ended.text)
             await self._ready(attempt.epic, tip)
             if conflict:
                 return conflict
@@ -193,13 +195,13 @@ class GitMerge:
         """Detached and by force: `reset --hard` would move a branch that a check may have switched to."""
         await self._git.write("checkout", "--force", "--detach", "--quiet", sha, at=path)
 
-    async def _conflict(self, path: Path, tip: Sha) -> Conflicted | None:
+    async def _conflict(self, path: Path, tip: Sha, said: str) -> Conflicted | None:
         """What the stopped rebase or merge stands on; None when it did not stop for a conflict."""
-        argv = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative")
+        argv = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--ignore-submodules=none")
         paths = (await self._git.read(*argv, "--name-only", "--diff-filter=U", "-z", at=path)).names
-        hunks = (await self._git.read(*argv, at=path)).text
+        hunks = detail(said, (await self._git.read("-c", "core.quotePath=false", *argv, at=path)).text)
         cut = hunks if len(hunks) <= DETAIL_CHARS else hunks[:DETAIL_CHARS] + "\n... (cut)"
-        return Conflicted(tip, tuple(sorted(set(paths))), cut) if paths else None
+        return Conflicted(tip, real_paths(paths), cut) if paths else None
 
 
 def _reason(epic: EpicId) -> str:
