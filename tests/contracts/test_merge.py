@@ -97,10 +97,11 @@ async def test_what_is_merged_already_under_another_sha_lands_as_nothing(world: 
     assert await world.merge.rebase(S2, world.first, head) == Landing(landing.head, landing.head, ())
 
 
-async def test_the_checkout_is_where_the_rebased_tree_lies(world: World) -> None:
+async def test_the_rebased_tree_can_be_checked_out(world: World) -> None:
     head = await worked(world, S1, world.first, {"a.txt": "1\n"})
-    await world.merge.rebase(S1, world.first, head)
-    path = await world.merge.checkout("e")
+    landing = await world.merge.rebase(S1, world.first, head)
+    assert isinstance(landing, Landing)
+    path = await world.merge.checkout("e", landing.head)
     assert world.there(path)
     world.write(path, "proof.txt", "checked\n")
     tree = world.files(world.commit(path))
@@ -238,15 +239,27 @@ async def test_forgetting_removes_the_branch_once_and_for_all(world: World) -> N
     assert await world.worktrees.held() == []
 
 
-async def test_closing_removes_the_worktree_and_the_next_rebase_makes_it_again(world: World) -> None:
+async def test_a_merge_without_checks_makes_no_worktree(world: World) -> None:
+    head = await worked(world, S2, world.first, {"a.txt": "theirs\n"})
+    other = await worked(world, S3, world.first, {"b.txt": "3\n"}, {"b.txt": "4\n"})
+    await landed(world, S1, world.first, {"a.txt": "ours\n"})
+    assert isinstance(await world.merge.rebase(S2, world.first, head), Conflicted)
+    landing = await world.merge.rebase(S3, world.first, other)
+    assert isinstance(landing, Landing)
+    assert await world.merge.advance(S3, landing.onto, landing.head)
+    place = await world.merge.checkout("f", landing.head)
+    assert not world.there(place.parents[1] / "e" / place.name)
+
+
+async def test_closing_removes_the_worktree_and_the_next_checkout_makes_it_again(world: World) -> None:
     head = await worked(world, S1, world.first, {"a.txt": "1\n"})
-    await world.merge.rebase(S1, world.first, head)
-    path = await world.merge.checkout("e")
+    path = await world.merge.checkout("e", head)
     await world.merge.close("e")
     await world.merge.close("e")
     assert not world.there(path)
     assert world.sha(TIP) == world.first
     assert isinstance(await world.merge.rebase(S1, world.first, head), Landing)
+    assert await world.merge.checkout("e") == path
     assert world.there(path)
 
 

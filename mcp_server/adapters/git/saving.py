@@ -72,6 +72,19 @@ async def committed(repository: Repository, tree: str, parents: Sequence[Sha], w
     return (await repository.git.write("commit-tree", tree, *above, "-m", f"epicwave: {why}")).text
 
 
+async def tree_with(repository: Repository, folder: Path, sha: Sha, paths: Sequence[str]) -> str:
+    """The commit's tree, with these paths as they lie in a worktree. The worktree's own index is not touched."""
+    with disk_faults(f"{folder} could not be read"):
+        place = await anyio.to_thread.run_sync(scratch_folder, repository)
+        with tempfile.TemporaryDirectory(dir=place) as scratch:
+            here = Scratch(repository, folder, folder, Path(scratch) / "index")
+            await here.write("read-tree", sha)
+            names = b"".join(os.fsencode(path) + b"\0" for path in paths)
+            argv = ("add", "--all", "--force", "--sparse", "--pathspec-from-file=-", "--pathspec-file-nul")
+            await here.write(*argv, stdin=names, env={"GIT_LITERAL_PATHSPECS": "1"})
+            return (await here.write("write-tree")).text
+
+
 class _Content(NamedTuple):
     tree: str
     submodules: tuple[str, ...]
@@ -84,7 +97,7 @@ async def _content_of(repository: Repository, folder: Path, index: Path | None, 
     It starts from a copy of the worktree's index (`index`), which knows what was added by force and what a sparse
     checkout leaves out; without a sound worktree (`index` None) from the parent's files.
     """
-    place = await anyio.to_thread.run_sync(_scratch_folder, repository)
+    place = await anyio.to_thread.run_sync(scratch_folder, repository)
     with tempfile.TemporaryDirectory(dir=place) as scratch:
         here = Scratch(repository, folder, folder if index else None, Path(scratch) / "index")
         if index is None or not await anyio.to_thread.run_sync(_copied, index, here.index):
@@ -104,7 +117,8 @@ def sweep(repository: Repository) -> None:
     shutil.rmtree(repository.state_dir / "tmp", ignore_errors=True)
 
 
-def _scratch_folder(repository: Repository) -> Path:
+def scratch_folder(repository: Repository) -> Path:
+    """Where what is needed for a moment lies; `sweep` clears it."""
     place = repository.state_dir / "tmp"
     place.mkdir(parents=True, exist_ok=True)
     return place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +34,11 @@ class Scratch:
     """The folder again when it is a sound worktree; else it is taken as content of the repository."""
     index: Path
 
-    async def write(self, *argv: str, stdin: bytes = b"", ok: tuple[int, ...] = (0,)) -> Answer:
+    async def write(
+        self, *argv: str, stdin: bytes = b"", ok: tuple[int, ...] = (0,), env: Mapping[str, str] | None = None
+    ) -> Answer:
         """Run git on that index."""
-        env = {"GIT_INDEX_FILE": str(self.index)}
+        env = {"GIT_INDEX_FILE": str(self.index), **(env or {})}
         content = None if self.at else self.folder
         return await self.repository.git.write(*argv, at=self.at, content=content, env=env, stdin=stdin, ok=ok)
 
