@@ -97,6 +97,8 @@ def test_leftovers_of_an_attempt_that_is_over_go_and_what_was_unsaved_is_saved(s
         "branch": 1,
         "base_ref": 1,
         "integration_worktree": 0,
+        "pooled_worktree": 0,
+        "trash": 0,
         "rescue_ref": 0,
         "log": 0,
         "journal_backup": 0,
