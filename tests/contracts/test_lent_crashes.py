@@ -17,7 +17,7 @@ from tests.contracts.git_worlds import START, RealWorld, git
 pytestmark = pytest.mark.anyio
 
 
-LASTING = ("update-ref", "worktree", "symbolic-ref")
+LASTING = ("update-ref", "worktree", "symbolic-ref", "checkout")
 """Commands that change what others can see; all else that we run only adds objects."""
 
 
@@ -145,7 +145,7 @@ async def test_lending_ours(real: RealWorld, doom: Doom) -> None:
         assert await real.worktrees.inspect_lent(attempt, real.first, None) == NoCommits()
         assert refs(real, attempt) == ["base", "branch"]
 
-    assert await killed_everywhere(real, doom, prepare, act, then) == 4
+    assert await killed_everywhere(real, doom, prepare, act, then) == 6
 
 
 async def test_lending_over_what_a_crash_left(real: RealWorld, doom: Doom) -> None:
@@ -160,7 +160,7 @@ async def test_lending_over_what_a_crash_left(real: RealWorld, doom: Doom) -> No
     async def prepare(attempt: AttemptId) -> Path:
         return await at_ours(real, attempt)
 
-    assert await killed_everywhere(real, doom, prepare, act, then) == 10
+    assert await killed_everywhere(real, doom, prepare, act, then) == 12
 
 
 async def test_rescuing_ours(real: RealWorld, doom: Doom) -> None:

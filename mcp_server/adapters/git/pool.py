@@ -91,19 +91,18 @@ class Pool:
 
     async def _taken(self, idle: Path, path: Path, reason: str, base: Sha) -> bool:
         """Make one as good as new, and have it at `path`. False when it was not fit, and is gone."""
-        taken = False
         try:
             async with self._processors:
                 if await self._second_hand.restored(idle, base):
                     await anyio.to_thread.run_sync(second_hand.move_in, self.repository.common_dir, idle, path, reason)
-                    taken = True
+                    return True
         except Fault:
             pass
-        finally:
-            if not taken:
-                with anyio.CancelScope(shield=True):
-                    await self.throw(idle, IDLE)
-        return taken
+        except anyio.get_cancelled_exc_class():
+            self._idle.append(idle)  # if it has moved, that is seen when it is wanted
+            raise
+        await self.throw(idle, IDLE)
+        return False
 
     async def remove(self, path: Path, reason: str, rest: Sha | None = None) -> None:
         """Remove a worktree, and all that a crash can leave of one: folder, registration, half a registration.
