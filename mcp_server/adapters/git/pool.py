@@ -83,18 +83,18 @@ class Pool:
         with disk_faults(f"{path.parent} could not be made"):
             await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
         while self._idle:
-            if await self._taken(self._idle.pop(), path, reason, base):
-                break
-        else:
-            await trees.add(self.repository, path, reason, base)
+            if await self._taken(self._idle.pop(), path, branch, reason, base):
+                return
+        await trees.add(self.repository, path, reason, base)
         await trees.attach(self.repository, path, branch, base)
 
-    async def _taken(self, idle: Path, path: Path, reason: str, base: Sha) -> bool:
+    async def _taken(self, idle: Path, path: Path, branch: str | None, reason: str, base: Sha) -> bool:
         """Make one as good as new, and have it at `path`. False when it was not fit, and is gone."""
+        common_dir = self.repository.common_dir
         try:
             async with self._processors:
                 if await self._second_hand.restored(idle, base):
-                    await anyio.to_thread.run_sync(second_hand.move_in, self.repository.common_dir, idle, path, reason)
+                    await anyio.to_thread.run_sync(second_hand.move_in, common_dir, idle, path, branch, reason)
                     return True
         except Fault:
             pass

@@ -39,8 +39,9 @@ STRICT = (
 _EVERY_ENTRY_HAS = ("HEAD", "commondir", "gitdir", "index", "locked")
 _DOUBTS = ("modules", "config.worktree", "info")
 """Submodules, settings and a sparse checkout of the worktree's own: not put right, but done without."""
-_FLAGGED = re.compile(rb"(?:\A|\0)[^H\0] ")
-_SUBMODULE = re.compile(rb"(?:\A|\0). 160000 [0-9a-f]+ \d\t([^\0]+)")
+_FLAGGED = re.compile(rb"(?:\A|\0)[^H?] [0-7]{6} [0-9a-f]+ \d\t")
+_STRANGE = re.compile(rb"(?:\A|(?<=\0))\? ([^\0]+)")
+_SUBMODULE = re.compile(rb"(?:\A|(?<=\0)). 160000 [0-9a-f]+ \d\t([^\0]+)")
 _SHA = re.compile(r"[0-9a-f]{40,64}")
 
 
@@ -60,17 +61,19 @@ class SecondHand:
         """
         common_dir = self._repository.common_dir
         entry = await anyio.to_thread.run_sync(idle_entry, common_dir, idle)
-        if entry is None or sparse(common_dir) or not await anyio.to_thread.run_sync(_cleared, entry, idle):
+        if entry is None or special(common_dir) or not await anyio.to_thread.run_sync(_cleared, entry, idle):
             return False
         attributes = ("diff-index", "--quiet", base, "--", ":(top,glob)**/.gitattributes")
         if (await self._alone(idle, *attributes, ok=(0, 1))).code:
             return False  # files that stay would keep the line endings of other attributes
         await self._alone(idle, "checkout", "--force", "--detach", "--quiet", base)
-        index = (await self._alone(idle, "ls-files", "-v", "-s", "-z")).out
-        if _FLAGGED.search(index) or any(_is_filled(idle / os.fsdecode(each)) for each in _SUBMODULE.findall(index)):
+        listed = (await self._alone(idle, "ls-files", "-v", "-s", "--others", "--directory", "-z")).out
+        if _FLAGGED.search(listed) or any(_is_filled(idle / os.fsdecode(each)) for each in _SUBMODULE.findall(listed)):
             return False
-        await anyio.to_thread.run_sync(self._away, idle, await self._strange(idle))
-        return await anyio.to_thread.run_sync(_cleared, entry, None)
+        found = [os.fsdecode(name) for name in _STRANGE.findall(listed)]
+        await anyio.to_thread.run_sync(self._away, idle, await self._strange(idle, found))
+        cleared = await anyio.to_thread.run_sync(_cleared, entry, None)
+        return cleared and text_of(entry / "HEAD") == base
 
     async def _alone(self, at: Path, *argv: str, ok: tuple[int, ...] = (0,)) -> Answer:
         """Git in a worktree that nobody else has: not by the door, where it would wait for what others do elsewhere.
@@ -79,10 +82,9 @@ class SecondHand:
         """
         return await self._git.read(*argv, at=at, ok=ok)
 
-    async def _strange(self, idle: Path) -> list[str]:
-        """What git does not have there, ignored or not, but for what is kept; a folder where it has nothing of it."""
+    async def _strange(self, idle: Path, found: list[str]) -> list[str]:
+        """Of what git does not have there, ignored or not, what is not kept."""
         listing = ("ls-files", "--others", "--directory", "-z")
-        found = _names(await self._alone(idle, *listing))
         kept = [name for name in found if self._is_kept(name)]
         if kept:  # not what git would show to the next attempt, and not what that gets a fresh copy of
             seen = _names(await self._alone(idle, *listing, "--exclude-standard", "--", *_literal(kept)))
@@ -114,10 +116,11 @@ class SecondHand:
         """
         common_dir = self._repository.common_dir
         entry = await anyio.to_thread.run_sync(entry_of, common_dir, path)
-        if entry is None or sparse(common_dir):
+        if entry is None or special(common_dir):
             return False
-        await self._alone(path, "update-ref", "--no-deref", "HEAD", rest)
-        await anyio.to_thread.run_sync(_move_back, entry, path, idle)
+        if any((entry / lock).exists() for lock in ("HEAD.lock", "index.lock")):
+            return False
+        await anyio.to_thread.run_sync(_move_back, entry, path, idle, rest)
         return True
 
 
@@ -129,8 +132,11 @@ def idle_entry(common_dir: Path, idle: Path) -> Path | None:
     return entry if _SHA.fullmatch(text_of(entry / "HEAD") or "") else None
 
 
-def move_in(common_dir: Path, idle: Path, path: Path, reason: str) -> None:
-    """Have a pooled worktree at an attempt's place. The entry leads there first: its end clears what a kill leaves."""
+def move_in(common_dir: Path, idle: Path, path: Path, branch: str | None, reason: str) -> None:
+    """Have a pooled worktree at an attempt's place, on its branch. Its entry leads there first.
+
+    So the attempt's own end clears what a kill leaves of it.
+    """
     entry = entry_of(common_dir, idle)
     with disk_faults(f"{path} could not be made"):
         if entry is None:
@@ -138,20 +144,26 @@ def move_in(common_dir: Path, idle: Path, path: Path, reason: str) -> None:
         _write(entry / "locked", reason)
         _write(entry / "gitdir", f"{path / '.git'}\n")
         idle.rename(path)
+        if branch is not None:
+            _write(entry / "HEAD", f"ref: {branch}\n")
     leave_empty(idle.parent)
 
 
-def _move_back(entry: Path, path: Path, idle: Path) -> None:
+def _move_back(entry: Path, path: Path, idle: Path, rest: Sha) -> None:
     with disk_faults(f"{path} could not be put by"):
+        _write(entry / "HEAD", f"{rest}\n")
         idle.parent.mkdir(parents=True, exist_ok=True)
         path.rename(idle)
         _write(entry / "locked", IDLE)
         _write(entry / "gitdir", f"{idle / '.git'}\n")
 
 
-def sparse(common_dir: Path) -> bool:
-    """True when new worktrees take over settings of the user's checkout: git does that, and only for new ones."""
-    return (common_dir / "config.worktree").exists() or (common_dir / "info" / "sparse-checkout").exists()
+def special(common_dir: Path) -> bool:
+    """True where used worktrees are no match for new ones, or HEAD is no file.
+
+    A sparse checkout of the user's, and other settings of it alone, are handed on by git to new worktrees only.
+    """
+    return any((common_dir / name).exists() for name in ("config.worktree", "info/sparse-checkout", "reftable"))
 
 
 def _cleared(entry: Path, home: Path | None) -> bool:
