@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mcp_server.core.spec import Limits
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -54,6 +56,7 @@ class Policy:
     attempt_timeout_s: float = 1800.0
     stall_timeout_s: float = 600.0
     check_timeout_s: float = 600.0
+    """For each check that has no limit of its own."""
     lease_s: float = 900.0
     """How long a sub-agent may be silent, and its worktree unchanged, before its story goes to the next one."""
     repairs: int = 2
@@ -81,3 +84,5 @@ class Policy:
     adaptive_slots: bool = False
     """Faults and rate limits lower the wave's slots, calm raises them again."""
     seed: int = 0  # of the jitter in all waits
+    check_limits: Limits = ()
+    """Of `checks`."""

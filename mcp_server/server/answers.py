@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mcp_server.core.model import Cause, Failure, Ledger, Story, StoryState
+from mcp_server.core.brief import rivals
+from mcp_server.core.model import Cause, Epic, Failure, Ledger, Story, StoryState
 from mcp_server.core.sights import warned
-from mcp_server.core.spec import AttemptId, EpicId
+from mcp_server.core.spec import AttemptId
 from mcp_server.engine.engine import Engine
 from mcp_server.server.paging import REPLY_TOKENS, clip, cost
 from mcp_server.server.repair import WHY_TOKENS, repair_commands, repair_words
@@ -18,7 +19,8 @@ DETAIL_KEYS = 8
 
 def answer_of(engine: Engine, attempt: AttemptId, lease: str, *, asked_progress: bool) -> ReportReply:
     """The answer to a report. Whoever has just said how far it is needs no reminder of what it repairs."""
-    story = engine.ledger.epics[attempt.epic].stories[attempt.story]
+    epic = engine.ledger.epics[attempt.epic]
+    story = epic.stories[attempt.story]
     if story.attempt != attempt.number:
         return _ended(story)
     left_s = round(max(0.0, story.lease.until_s - engine.now_s())) if story.lease is not None else 0
@@ -35,15 +37,15 @@ def answer_of(engine: Engine, attempt: AttemptId, lease: str, *, asked_progress:
             return ReportReply(answer="stop", story=attempt.story, detail=detail, next="End your turn now.")
         case StoryState.RUNNING:
             repairs = bool(story.repairs) and not asked_progress
-            reply = _running(story, lease, left_s, repairs=repairs)
-            return reply if repairs else reply.model_copy(update={"detail": ahead(engine.ledger, attempt.epic, story)})
+            reply = _running(epic, story, lease, left_s, repairs=repairs)
+            return reply if repairs else reply.model_copy(update={"detail": ahead(engine.ledger, epic, story)})
         case _:
             return _ended(story)
 
 
-def ahead(ledger: Ledger, epic: EpicId, story: Story) -> str:
+def ahead(ledger: Ledger, epic: Epic, story: Story) -> str:
     """What a probe has seen of its work: conflicts to come, and what it changes outside its footprint."""
-    return clip(warned(ledger, ledger.epics[epic], story), AHEAD_TOKENS)
+    return clip(warned(ledger, epic, story), AHEAD_TOKENS)
 
 
 def _merged(story: Story, attempt: AttemptId) -> ReportReply:
@@ -56,7 +58,7 @@ def _merged(story: Story, attempt: AttemptId) -> ReportReply:
     )
 
 
-def _running(story: Story, lease: str, left_s: int, *, repairs: bool) -> ReportReply:
+def _running(epic: Epic, story: Story, lease: str, left_s: int, *, repairs: bool) -> ReportReply:
     name, failure = story.spec.id, story.failure
     if not repairs or failure is None:
         next_ = "Go on; commit, then report done."
@@ -64,7 +66,7 @@ def _running(story: Story, lease: str, left_s: int, *, repairs: bool) -> ReportR
     next_ = f"Mend it, commit, then report_story({lease!r}, 'done')."
     commands = repair_commands(story, failure)
     reply = ReportReply(answer="repair", story=name, commands=commands, lease_s=left_s, next=next_)
-    detail = repair_words(failure, REPLY_TOKENS - cost(reply) - DETAIL_KEYS)
+    detail = repair_words(failure, rivals(epic, story), REPLY_TOKENS - cost(reply) - DETAIL_KEYS)
     return reply.model_copy(update={"detail": detail})
 
 

@@ -13,12 +13,13 @@ from pydantic import Field
 
 from mcp_server.adapters.git.names import attempt_branch
 from mcp_server.core.brief import brief
+from mcp_server.core.checks import checks_of
 from mcp_server.core.commands import EndLease, RenewLease
 from mcp_server.core.leases import attempt_of, held, holds, lease_name, lease_of
 from mcp_server.core.model import Cause, Epic, Story, StoryState, is_team
 from mcp_server.core.spec import AttemptId
 from mcp_server.core.steer import epic_of, story_of
-from mcp_server.engine.context import checks_of, saved_work
+from mcp_server.engine.context import saved_work
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.leasing import hand_in
 from mcp_server.errors import Code, Refused
@@ -102,7 +103,7 @@ def _claimed(epic: Epic, story: Story, engine: Engine, *, whole: bool) -> ClaimR
     assert epic.wave is not None, "a claim is made in a wave"  # noqa: S101
     branch = attempt_branch(attempt)
     text = brief(epic, story, attempt, checks_of(epic, story, epic.wave.policy))
-    seen = ahead(engine.ledger, attempt.epic, story)
+    seen = ahead(engine.ledger, epic, story)
     begin = f"{seen} {_BEGIN}" if seen else _BEGIN
     reply = ClaimReply(
         claimed=True,
