@@ -74,7 +74,7 @@ def _told(ledger: Ledger, epic: Epic, clash: Clash, its: Epic | None, other: Sto
     if other is None or its is None:
         by = _landed_by(ledger, epic, clash)
         return f"Its work {does} with what is merged{f' (by {by})' if by else ''} in {paths}."
-    name = other.spec.id if its is epic else f"{its.spec.id}/{other.spec.id}"
+    name = other.spec.id if its.spec.id == epic.spec.id else f"{its.spec.id}/{other.spec.id}"
     return f"Its work {does} with {name} ({other.state}) in {paths}."
 
 
