@@ -3,8 +3,8 @@
     python benchmarks/probe.py [--stories 64] [--files 5000] [--seed 1]
 
 On a real repository of so many files, stories run eight at a time in worktrees of their own and edit blocks of lines,
-step by step over ten minutes, some of it committed and some not. Time is counted, not waited for: the probe looks at them
-on the schedule that the engine uses. Then they are merged one after the other by the real merge port; one that
+step by step over ten minutes, some of it committed and some not. Time is counted, not waited for: the probe looks at
+them on the schedule that the engine uses. Then they are merged one after the other by the real merge port; one that
 conflicts is left out, as if it went back to be mended. Last, the processor's time of the looks themselves, children
 included, for eight worktrees in which nothing changes and for eight that change before each look.
 """

@@ -136,7 +136,7 @@ def rooms_are_known(tree: Tree) -> list[str]:
 
 
 def imports_go_downward(tree: Tree) -> list[str]:
-    """errors < core < probe < ports < adapters | engine < server < cli; siblings never meet; demo and simulate use testing."""
+    """core < probe < ports < adapters | engine < server < cli; siblings never meet; demo and simulate use testing."""
     findings: list[str] = []
     for path, module in _modules(tree, "mcp_server/"):
         own = _room(_dotted(path))

@@ -121,7 +121,7 @@ def warned(ledger: Ledger, epic: Epic, story: Story) -> str:
 
 
 _ADVICE = (
-    "Keep your change there small and go on; talk to nobody: whoever is merged second gets the conflict to mend, with "
+    "Keep your change small there and go on; talk to nobody: whoever is merged second gets the conflict to mend, with "
     "the commands."
 )
 
