@@ -19,6 +19,7 @@ from mcp_server.adapters.agents.tree import root_of
 from mcp_server.adapters.clock import SystemClock
 from mcp_server.adapters.git.integration import GitMerge
 from mcp_server.adapters.git.pool import Pool
+from mcp_server.adapters.git.probe import GitProbe
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.saving import sweep
 from mcp_server.adapters.git.worktrees import GitWorktrees
@@ -89,6 +90,7 @@ class World:
             worktrees=GitWorktrees(self.repository, root, pool),
             merge=GitMerge(self.repository, root, pool),
             runner=self._runner(),
+            probe=GitProbe(self.repository, root),
         )
 
     async def put_away(self, limit_s: float, *, waits: bool = False) -> None:
