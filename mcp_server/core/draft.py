@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from mcp_server.core.footprint import normalise
-from mcp_server.core.spec import EpicSpec, StorySpec
+from mcp_server.core.spec import EpicSpec, Sharing, StorySpec
 from mcp_server.errors import Code, Refused
 
 MAX_STORIES = 2_000
@@ -68,6 +68,7 @@ class DraftStory:
     checks: tuple[tuple[str, ...], ...] = ()
     agent: str | None = None
     done: bool = False
+    overlap: Sharing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class EpicDraft:
     line: int | None = None
     """Line of the id."""
     errors: tuple[PlanError, ...] = ()
+    overlap: Sharing | None = None
 
 
 class BadEpic(Refused):
@@ -179,11 +181,20 @@ def spec_of(draft: EpicDraft, *, redo: bool) -> EpicSpec:
             agent=story.agent,
             done=story.done and not redo,
             line=story.line,
+            overlap=story.overlap,
         )
         for story in draft.stories
     )
     return EpicSpec(
-        epic_id(draft), draft.title, draft.goal, stories, draft.checks, draft.agent, draft.fallback_agent, draft.source
+        epic_id(draft),
+        draft.title,
+        draft.goal,
+        stories,
+        draft.checks,
+        draft.agent,
+        draft.fallback_agent,
+        draft.source,
+        draft.overlap,
     )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
+
+from mcp_server.core.spec import Sharing
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,13 @@ class Strategy(StrEnum):
     AGENT_TEAMS = "agent-teams"
 
 
+class Terms(NamedTuple):
+    """What a story was admitted under, which later waves do not change."""
+
+    overlap: Sharing = Sharing.EXCLUSIVE
+    exempt: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The settings a wave runs under, written into its first event so that replay needs no configuration."""
@@ -49,7 +59,8 @@ class Policy:
     slots: int = 1
     """Attempts that may be alive in the whole repository when this wave admits one."""
     fail_fast: bool = True
-    conflict_detection: bool = True
+    overlap: Sharing = Sharing.EXCLUSIVE
+    """Of stories that say nothing else themselves."""
     attempts: int = 2
     attempt_timeout_s: float = 1800.0
     stall_timeout_s: float = 600.0
@@ -77,4 +88,6 @@ class Policy:
     environment: Environment = field(default_factory=Environment)
     adaptive_slots: bool = False
     """Faults and rate limits lower the wave's slots, calm raises them again."""
+    exempt: tuple[str, ...] = ()
+    """Footprint entries that keep nobody apart: files that everything touches."""
     seed: int = 0  # of the jitter in all waits

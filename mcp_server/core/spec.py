@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 EpicId = str
@@ -19,6 +20,29 @@ class AttemptId(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.epic}/{self.story}/{self.number}"
+
+
+class Sharing(StrEnum):
+    """What two stories whose footprints overlap may do: the policy `overlap`. Of two the stricter one counts."""
+
+    EXCLUSIVE = "exclusive"  # never at work together
+    AUTO = "auto"  # apart when they are likely to conflict
+    OPTIMISTIC = "optimistic"  # together: the merge queue settles it
+
+
+class Source(StrEnum):
+    """Where an entry of a footprint comes from."""
+
+    DECLARED = "declared"  # the author listed it
+    TEXT = "text"  # the author named it in passing: in the title, the description or a criterion
+    HISTORY = "history"  # it usually changes together with those
+
+
+class Predicted(NamedTuple):
+    """A file that a story was expected to touch, although its author did not list it."""
+
+    path: str
+    source: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +68,19 @@ class StorySpec:
     """The author says it is finished: it is not run, and its dependents need not wait."""
     line: int | None = None
     """Line of the epic file where it begins, from 1."""
+    overlap: Sharing | None = None
+    """None: as the wave has it."""
+    predicted: tuple[Predicted, ...] = ()
+    """What was found besides `files` when the epic was planned: on record, so that replay needs no git."""
+
+    @property
+    def footprint(self) -> tuple[str, ...]:
+        """What keeps others away: what the author listed, else what the text names. Guesses from history never do."""
+        return self.files or self.guessed(Source.TEXT)
+
+    def guessed(self, source: Source) -> tuple[str, ...]:
+        """The paths of one source of predictions."""
+        return tuple(path for path, found_in in self.predicted if found_in is source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +97,5 @@ class EpicSpec:
     fallback_agent: str | None = None
     source: str = "inline"
     """Absolute path of the file it was read from, or `inline`."""
+    overlap: Sharing | None = None
+    """None: as the configuration has it."""
