@@ -12,7 +12,7 @@ from mcp_server.core.spec import Source
 MEASURED_CONFLICTS, MEASURED_PAIRS = 14, 47
 """Branches that shared a file, and those of them that really conflicted, in a repository of 50,000 files."""
 PRIOR_MEETINGS = 5.0
-"""What the measured share counts for: as much as so many meetings at a file. Files differ, so their own word comes in soon."""
+"""What the measured share counts for: as much as so many meetings at a file. Each file's own word comes soon."""
 LIKELY = 0.5
 """Stories that conflict with at least this chance are kept apart.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -99,3 +99,7 @@ class EpicSpec:
     """Absolute path of the file it was read from, or `inline`."""
     overlap: Sharing | None = None
     """None: as the configuration has it."""
+
+    def as_written(self) -> EpicSpec:
+        """Its author's words alone, without what was predicted."""
+        return replace(self, stories=tuple(replace(s, predicted=()) if s.predicted else s for s in self.stories))

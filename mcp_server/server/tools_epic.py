@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,12 +29,11 @@ from mcp_server.server.wire import (
     TEXT_TOKENS,
     TITLE_TOKENS,
     CancelReply,
-    PlanReply,
     Stopped,
-    UnusedText,
     WaveReply,
     first_page,
 )
+from mcp_server.server.wire_plan import PlanReply, UnusedText
 from mcp_server.server.world import World
 
 STOP_S = 30.0
@@ -61,7 +61,9 @@ async def plan_epic(
     host = await session.host()
     reading = await _read(session.start, epic_file, epic_text)
     checked = bool(host.world.settings().epic.checks)
-    planned = await anyio.to_thread.run_sync(lambda: plan(reading.draft, redo=redo, config_checks=checked))
+    known = await host.world.known(host.ledger())
+    make = partial(plan, reading.draft, redo=redo, config_checks=checked, known=known)
+    planned = await anyio.to_thread.run_sync(make)
     async with host.engine() as engine:
         await adopt(engine, planned)
     unused = [UnusedText(line=u.line, text=u.text, why=u.why) for u in reading.unused]

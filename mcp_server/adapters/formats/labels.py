@@ -26,11 +26,22 @@ class Field(Enum):
     STATUS = auto()
     CHECKS = auto()
     AGENT = auto()
+    OVERLAP = auto()  # what it does about files that others need too
     OTHER = auto()  # a label we know to be none of ours
 
 
 VALUES = frozenset(
-    {Field.ID, Field.ALIAS, Field.POINTS, Field.EFFORT, Field.PRIORITY, Field.CRITICAL, Field.STATUS, Field.AGENT}
+    {
+        Field.ID,
+        Field.ALIAS,
+        Field.POINTS,
+        Field.EFFORT,
+        Field.PRIORITY,
+        Field.CRITICAL,
+        Field.STATUS,
+        Field.AGENT,
+        Field.OVERLAP,
+    }
 )
 """Fields of one value, on the label's line or the next one."""
 
@@ -49,6 +60,7 @@ _NAMES = {
     Field.STATUS: "status|execution status|story status|state|implementation status",
     Field.CHECKS: "checks|check",
     Field.AGENT: "agent",
+    Field.OVERLAP: "overlap",
     Field.OTHER: "tests required|tests|github issue|technical notes|technical details|tasks|tasks / subtasks|notes|"
     "dev notes|scope|risk|risks|testing|implementation notes|artifacts|track",
 }
