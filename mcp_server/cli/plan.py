@@ -17,7 +17,7 @@ from mcp_server.core.spec import Source, StorySpec
 from mcp_server.errors import Fault, Refused
 from mcp_server.server.mirror import Mirror
 from mcp_server.server.wire import cut
-from mcp_server.server.wire_plan import PlanReply, UnusedText, proposal_words
+from mcp_server.server.wire_plan import PlanReply, UnusedText, footprint_words, proposal_words
 from mcp_server.server.world import World
 
 UNUSED_SHOWN = 20
@@ -91,11 +91,8 @@ def _details(console: Console, planned: Plan, reading: Reading) -> None:
                 f"conflict: {overlap.a} and {overlap.b} share {', '.join(overlap.shared[:3])}; "
                 + ("never together" if overlap.apart else "together, the merge queue settles it")
             )
-    for source, record in planned.sources.items():
-        console.print(
-            f"footprints by {source} so far: precision {record.precision:.2f}, recall {record.recall:.2f} "
-            f"({count(record.stories, 'merged story')})"
-        )
+    for words in footprint_words(planned):
+        console.print(f"footprints: {words}")
     for words in proposal_words(planned):
         console.print(f"exempt: {words}")
     for warning in planned.warnings:

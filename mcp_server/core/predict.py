@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 
-from mcp_server.core.footprint import is_glob, meet, normalise
+from mcp_server.core.footprint import meet, normalise
 from mcp_server.core.likely import NOTHING_LEARNED, Learned
 from mcp_server.core.spec import EpicSpec, Predicted, Sharing, Source, StorySpec
 
@@ -139,11 +139,10 @@ def _meant(token: str, past: Past) -> Iterator[str]:
     except ValueError:
         return
     folder, slash, name = path.rpartition("/")
-    if path in past.files:
+    if path in past.files or (
+        slash and (folder in past.folders or (not past.files and "." not in path.partition("/")[0].lstrip(".")))
+    ):
         yield path
-    elif slash and (folder in past.folders or (not past.files and "." not in path.partition("/")[0].lstrip("."))):
-        if not is_glob(path):
-            yield path
     else:
         ends = [known for known in past.by_name.get(name, ()) if known == path or known.endswith(f"/{path}")]
         yield from ends if len(ends) == 1 else ()

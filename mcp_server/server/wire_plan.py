@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from mcp_server.core.likely import Hits
 from mcp_server.core.planning import Plan
 from mcp_server.core.spec import Source
 from mcp_server.server.paging import Entry, Reply, clip, cut_totals, go_on, lists, named, page, totals
@@ -20,23 +19,6 @@ class Conflict(Reply):
 
     stories: tuple[str, str]
     shared: list[str]
-    together: bool = Field(default=False, description="They may: the merge queue settles it.")
-
-
-class Footprint(Reply):
-    """A story whose footprint is not just what its author listed."""
-
-    story: str
-    named: list[str] = Field(default_factory=list[str], description="Listed no files; its text names these.")
-    likely: list[str] = Field(default_factory=list[str], description="Usually change with those; not locked.")
-
-
-class SourceRecord(Reply):
-    """How good a source of footprints has been in merged stories here."""
-
-    stories: int = 0
-    precision: float = 0
-    recall: float = 0
 
 
 class UnusedText(Reply):
@@ -59,10 +41,9 @@ class PlanReply(Reply):
     critical_path: list[str] = Field(default_factory=list[str])
     critical_path_minutes: float = 0
     work_minutes: float = 0
-    useful_slots: float = Field(default=0, description="More agents than that do not help.")
+    useful_slots: float = 0
     conflicts: list[Conflict] = Field(default_factory=list[Conflict], description="They never run side by side.")
-    footprints: list[Footprint] = Field(default_factory=list[Footprint])
-    sources: dict[str, SourceRecord] = Field(default_factory=dict[str, SourceRecord])
+    footprints: list[str] = Field(default_factory=list[str])
     warnings: list[str] = Field(default_factory=list[str])
     unused_lines: list[UnusedText] = Field(default_factory=list[UnusedText])
     notices: list[str] = Field(default_factory=list[str])
@@ -101,23 +82,35 @@ class PlanReply(Reply):
             reply.critical_path_minutes = round(plan.critical_minutes, 1)
             reply.work_minutes = round(plan.work_minutes, 1)
             reply.useful_slots = round(plan.useful, 1)
-            reply.sources = _sources(plan)
             reply.totals = cut_totals(long, entries)
             if "waves" in reply.totals:
                 reply.totals["waves"] = len(plan.waves)  # so many waves, with so many stories
         return reply
 
 
-def _sources(plan: Plan) -> dict[str, SourceRecord]:
-    """The record of each source that the plan's footprints come from."""
-    used = {Source.DECLARED for story in plan.spec.stories if story.files}
-    used |= {Source.TEXT for story in plan.spec.stories if not story.files and story.footprint}
-    used |= {Source.HISTORY for story in plan.spec.stories if story.guessed(Source.HISTORY)}
-    records = {source: plan.sources.get(source, Hits()) for source in Source if source in used}
-    return {
-        str(source): SourceRecord(stories=h.stories, precision=round(h.precision, 2), recall=round(h.recall, 2))
-        for source, h in records.items()
+def footprint_words(plan: Plan) -> list[str]:
+    """Where footprints come from and how good that source has been here; then each story that did not list its own."""
+    stories = [story for story in plan.spec.stories if not story.done]
+    users = {
+        Source.DECLARED: [s for s in stories if s.files],
+        Source.TEXT: [s for s in stories if s.footprint and not s.files],
+        Source.HISTORY: [s for s in stories if s.guessed(Source.HISTORY)],
     }
+    lines: list[str] = []
+    for source, using in users.items():
+        hits = plan.sources.get(source)
+        record = "no record yet"
+        if hits is not None:
+            record = f"precision {hits.precision:.2f}, recall {hits.recall:.2f} of {hits.stories} merged"
+        if using:
+            lines.append(f"{len(using)} by {source}: {record}")
+    for story in stories:
+        named = [] if story.files else story.footprint
+        likely = story.guessed(Source.HISTORY)
+        if named or likely:
+            text = f" {', '.join(named[:FIRST])} (text)" if named else ""
+            lines.append(f"{story.id}:{text}" + (f" likely {', '.join(likely)} (history)" if likely else ""))
+    return lines
 
 
 def proposal_words(plan: Plan) -> list[str]:
@@ -141,19 +134,11 @@ def _plan_entries(plan: Plan, unused: Sequence[UnusedText], notices: Sequence[st
 
     lines = [UnusedText(line=u.line, text=said(u.text), why=said(u.why)) for u in unused]
     conflicts = [
-        Conflict(stories=(o.a, o.b), shared=[said(path) for path in o.shared[:3]], together=not o.apart)
+        Conflict(stories=(o.a, o.b), shared=[said(path) for path in o.shared[:3]])
         for o in plan.overlaps
-        if not o.ordered
+        if o.apart and not o.ordered
     ]
-    footprints = [
-        Footprint(
-            story=s.id,
-            named=[said(path) for path in s.footprint[:FIRST] if not s.files],
-            likely=[said(path) for path in s.guessed(Source.HISTORY)],
-        )
-        for s in plan.spec.stories
-        if not s.done and (s.guessed(Source.HISTORY) or (s.footprint and not s.files))
-    ]
+    footprints = list(map(said, footprint_words(plan)))
     return [
         *named("warnings", map(said, plan.warnings)),
         *named("unused_lines", lines[:FIRST]),
