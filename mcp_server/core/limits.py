@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from mcp_server.core.spec import Sharing
+from mcp_server.core.spec import Limits, Sharing
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class Policy:
     attempt_timeout_s: float = 1800.0
     stall_timeout_s: float = 600.0
     check_timeout_s: float = 600.0
+    """For each check that has no limit of its own."""
     lease_s: float = 900.0
     """How long a sub-agent may be silent, and its worktree unchanged, before its story goes to the next one."""
     repairs: int = 2
@@ -94,3 +95,5 @@ class Policy:
     exempt: tuple[str, ...] = ()
     """Footprint entries that keep nobody apart: files that everything touches."""
     seed: int = 0  # of the jitter in all waits
+    check_limits: Limits = ()
+    """Of `checks`."""

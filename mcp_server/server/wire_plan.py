@@ -105,7 +105,7 @@ def footprint_words(plan: Plan) -> list[str]:
         if using:
             lines.append(f"{len(using)} by {source}: {record}")
     for story in stories:
-        named = [] if story.files else story.footprint
+        named = () if story.files else story.footprint
         likely = story.guessed(Source.HISTORY)
         if named or likely:
             text = f" {', '.join(named[:FIRST])} (text)" if named else ""

@@ -174,3 +174,19 @@ def test_checks_in_words_are_not_run() -> None:
 )
 def test_lines_that_should_have_told_something_are_reported(text: str, expected: str | None) -> None:
     assert unused(text) == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize("text", ["**Overlap:** optimistic", "- Overlap: Optimistic", "**Overlap**\n\n`optimistic`"])
+def test_a_story_says_what_it_does_about_shared_files(text: str) -> None:
+    assert body(text).overlap == "optimistic"
+
+
+def test_an_overlap_that_is_none_is_told() -> None:
+    assert unused("**Overlap:** perhaps") == ["perhaps"]
+
+
+def test_the_epics_own_overlap_stands_outside_of_its_stories() -> None:
+    text = "# Epic 1: E\n\n**Overlap:** {}\n\n### Story 1.1: T\n\nDo it.\n"
+    assert read_text(text.format("auto")).draft.overlap == "auto"
+    wrong = read_text(text.format("sometimes"))
+    assert (wrong.draft.overlap, [line.text for line in wrong.unused]) == (None, ["sometimes"])

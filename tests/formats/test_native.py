@@ -13,6 +13,7 @@ from mcp_server.adapters.formats import yaml_nodes
 from mcp_server.adapters.formats.detect import read_epic, read_text
 from mcp_server.core.draft import EpicDraft, Mention, PlanError
 from mcp_server.core.planning import plan
+from mcp_server.core.spec import Sharing
 from mcp_server.errors import Refused
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -172,3 +173,12 @@ def test_a_thousand_stories_are_read_and_planned_in_two_seconds(loader: type, mo
     planned = plan(read("epic: {title: Big}\nstories:\n" + "".join(stories)))
     assert time.process_time() - before < 2
     assert len(planned.spec.stories) == 1000
+
+
+def test_an_epic_and_a_story_may_say_what_they_do_about_shared_files() -> None:
+    draft = read("overlap: auto\nstories:\n  - {id: a, overlap: Optimistic}\n  - {id: b}\n")
+    assert (draft.overlap, [story.overlap for story in draft.stories]) == ("auto", ["optimistic", None])
+    spec = plan(draft).spec
+    assert (spec.overlap, [story.overlap for story in spec.stories]) == (Sharing.AUTO, [Sharing.OPTIMISTIC, None])
+    (error,) = errors("stories:\n  - id: a\n    overlap: never\n")
+    assert (error.line, error.message) == (3, "`overlap` must be one of exclusive, auto, optimistic, not 'never'.")

@@ -25,6 +25,7 @@ class Field(Enum):
     CRITICAL = auto()
     STATUS = auto()
     CHECKS = auto()
+    GUARDS = auto()  # checks that later stories must keep green, too
     AGENT = auto()
     OVERLAP = auto()  # what it does about files that others need too
     OTHER = auto()  # a label we know to be none of ours
@@ -59,6 +60,7 @@ _NAMES = {
     Field.CRITICAL: "critical",
     Field.STATUS: "status|execution status|story status|state|implementation status",
     Field.CHECKS: "checks|check",
+    Field.GUARDS: "guards|guard|guard checks|guard check",
     Field.AGENT: "agent",
     Field.OVERLAP: "overlap",
     Field.OTHER: "tests required|tests|github issue|technical notes|technical details|tasks|tasks / subtasks|notes|"
