@@ -185,7 +185,7 @@ async def test_where_a_footprint_comes_from_is_told_with_what_changes_with_it(le
     ]
     assert [c["stories"] for c in reply["conflicts"]] == [["S2", "S3"]]
     assert reply["useful_slots"] == 1.5
-    page = (await lead.client.read_resource("epicwave://epics/notes/stories/S2")).contents[0]
+    page = (await lead.client.read_resource("epic://notes/story/S2")).contents[0]
     assert "Files that its text names: app.py" in str(page)
     assert "Usually change with them: test_app.py" in str(page)
 

@@ -33,8 +33,11 @@ def _as_now(kind: str, body: str | bytes) -> str | bytes:
     text = body if isinstance(body, str) else body.decode()
     if kind != "WaveStarted" or '"conflict_detection"' not in text:
         return body
-    fields: dict[str, Any] = json.loads(text)
-    careful = fields["policy"].pop("conflict_detection")
+    try:
+        fields: dict[str, Any] = json.loads(text)
+        careful = fields["policy"].pop("conflict_detection")
+    except (ValueError, TypeError, KeyError):  # damaged: the reader says so
+        return body
     fields["policy"].setdefault("overlap", Sharing.EXCLUSIVE if careful else Sharing.OPTIMISTIC)
     return json.dumps(fields)
 
