@@ -15,6 +15,7 @@ from mcp_server.core.limits import Policy, Strategy
 from mcp_server.core.metrics import spans
 from mcp_server.core.model import Cause, Lease, WaveState
 from mcp_server.core.policy import MERGE_TRIES
+from mcp_server.core.spec import Sharing
 from mcp_server.core.wanted import wanted
 from mcp_server.core.why import why
 from mcp_server.errors import Code, Refused

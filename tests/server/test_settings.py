@@ -35,6 +35,8 @@ def test_without_a_file_the_defaults_are_the_documented_ones(tmp_path: Path) -> 
         "max_parallel_stories": 3,
         "parallel_strategy": "sequential",
         "fail_fast": True,
+        "batch": 4,
+        "repairs": 2,
         "overlap": "exclusive",
         "footprint_exempt": (),
         "attempts": 2,
