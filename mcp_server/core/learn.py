@@ -131,5 +131,10 @@ def _newest(before: Mapping[str, _V], news: Mapping[str, _V]) -> Mapping[str, _V
     """Both, the news last, as far as there is room."""
     if not news:
         return before
-    left = {key: value for key, value in before.items() if key not in news} | dict(news)
-    return dict(list(left.items())[-FILES_KEPT:]) if len(left) > FILES_KEPT else left
+    left = dict(before)
+    for key, value in news.items():
+        left.pop(key, None)  # it comes last again
+        left[key] = value
+    while len(left) > FILES_KEPT:
+        del left[next(iter(left))]
+    return left

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from mcp_server.core.merge_rules import MergeRule
 from mcp_server.core.spec import Limits, Sharing
 
 
@@ -92,6 +93,8 @@ class Policy:
     environment: Environment = field(default_factory=Environment)
     adaptive_slots: bool = False
     """Faults and rate limits lower the wave's slots, calm raises them again."""
+    merge_rules: tuple[MergeRule, ...] = ()
+    """How files are settled that the tip and a branch have both changed; the first that matches a path counts."""
     exempt: tuple[str, ...] = ()
     """Footprint entries that keep nobody apart: files that everything touches."""
     seed: int = 0  # of the jitter in all waits

@@ -343,7 +343,8 @@ def test_a_row_of_a_wave_that_was_stored_before_is_read_with_the_settings_of_tod
 
 
 def test_a_damaged_row_of_a_wave_of_before_is_refused_as_any_other() -> None:
-    for body in ('{"conflict_detection"', '{"policy": {}, "notes": {"conflict_detection": 1}}', '["conflict_detection"]'):
+    elsewhere = '{"policy": {}, "notes": {"conflict_detection": 1}}'
+    for body in ('{"conflict_detection"', elsewhere, '["conflict_detection"]'):
         with pytest.raises(Refused) as caught:
             codec.decode(1, "WaveStarted", 1, body)
         assert caught.value.code is Code.JOURNAL_UNREADABLE
