@@ -134,7 +134,7 @@ class EpicSettings(BaseSettings):
     worktree_quota_mb: _Megabytes = None
     min_free_mb: _Free = 500
     merge_rules: Annotated[
-        tuple[MergeRule, ...], BeforeValidator(settled.rules_by(_command)), Field(description=settled.ALLOWED)
+        tuple[MergeRule, ...], BeforeValidator(settled.rules_by(command)), Field(description=settled.ALLOWED)
     ] = DEFAULTS
     worktrees_dir: Annotated[Path | None, Field(description="a folder, or null")] = None
 
