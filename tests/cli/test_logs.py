@@ -61,7 +61,7 @@ def test_an_earlier_attempt_and_the_checks_can_be_named(ran: Scene) -> None:
     checked = epicwave(ran, "logs", "S1", "--checks")
     assert "green" in checked.stdout.splitlines()
     head, tip = ran.git("rev-parse", "main")[:10], ran.git("rev-parse", "epicwave/notes~1")[:10]
-    assert f"== on {head} + {tip}: `{sys.executable} -I -S -c" in checked.stderr
+    assert f"== on {head} + {tip}: `{sys.executable[:60]}" in checked.stderr
     assert "` exit 0 in " in checked.stderr
     assert "== on" not in epicwave(ran, "logs", "S1", "--checks", "--json").stderr
 
