@@ -136,7 +136,7 @@ def detail_entries(epic: Epic, story: Story, said: str, log: str, log_tail: str)
         "files_changed": [clip(path, PATH_TOKENS) for path in story.files_changed],
     }
     proof = {
-        "checks": [clip(line, TEXT_TOKENS) for line in fingerprints(story)],
+        "checks": [clip(line, PATH_TOKENS) for line in fingerprints(story)],
         "guards": [clip(line, TEXT_TOKENS) for line in guard_lines(epic, story)],
     }
     many = {**proof, **tails, **paths}
