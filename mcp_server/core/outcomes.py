@@ -21,6 +21,7 @@ from mcp_server.core.events import (
     MergeProven,
     MergeRefused,
     UsageReported,
+    WorkSeen,
 )
 from mcp_server.core.learn import remembered
 from mcp_server.core.leases import can_repair, renewed_until_s
@@ -53,6 +54,8 @@ def reported(ledger: Ledger, epic: Epic, event: Fact) -> Epic:
             return _stopped(epic, story, event)
         case UsageReported():
             return _limited(epic, story)
+        case WorkSeen():
+            return put(epic, story, touched=event.touched, clashes=event.clashes)
         case AttemptLeased():
             return _running(epic, story, event, lease=event.lease, beside_since=ledger.seq)
         case LeaseRenewed() | LeaseEnded():

@@ -238,6 +238,8 @@ def _admitted(ledger: Ledger, epic_id: EpicId, story: Story, profile: str) -> Le
         head=None,
         proven=None,
         merge_faults=0,
+        touched=(),
+        clashes=(),
         lease=None,
         repairs=0,
     )
