@@ -26,7 +26,7 @@ class Clash(NamedTuple):
 
 
 def footprint_of(story: Story) -> tuple[str, ...]:
-    """All the files that a story keeps others away from while it is at work: the one place that says so."""
+    """What a story that is at work keeps others away from, undeclared files too: the one place that says so."""
     return story.spec.footprint + story.touched
 
 
@@ -56,7 +56,7 @@ def contested(mine: tuple[str, ...], terms: Terms, theirs: tuple[str, ...], thei
 
 def clash(ledger: Ledger, begun: Sequence[tuple[Epic, Story]], wave: Wave, story: Story) -> Clash | None:
     """The one of the stories that have begun which keeps this one from starting, and why; None when nothing does."""
-    mine = footprint_of(story)
+    mine = story.spec.footprint
     if not mine:
         return None
     terms = terms_of(wave.policy, story.spec)

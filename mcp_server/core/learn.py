@@ -41,7 +41,7 @@ def remembered(epic: Epic, story: Story) -> Epic:
     return epic._replace(recent=(*epic.recent[1 - RECENT :], story.spec.id))
 
 
-def _beside(epic: Epic, story: Story) -> Iterator[Story]:
+def beside(epic: Epic, story: Story) -> Iterator[Story]:
     """Stories that have landed on the epic's branch while the story was at work on an older tip."""
     for name in reversed(epic.recent):
         other = epic.stories.get(name)
@@ -54,7 +54,7 @@ def _beside(epic: Epic, story: Story) -> Iterator[Story]:
 
 def _merged(known: Learned, epic: Epic, story: Story, files: tuple[str, ...]) -> Learned:
     meetings = dict[str, Meetings]()
-    for other in _beside(epic, story):
+    for other in beside(epic, story):
         for entry in _met_at(story, files, other):
             meetings[entry] = _plus(meetings.get(entry), conflicted=False)
     sources = {source: _judged(known, source, entries, real) for source, entries, real in _predictions(story, files)}
@@ -71,7 +71,7 @@ def _conflicted(known: Learned, epic: Epic, story: Story, paths: tuple[str, ...]
     """Of what the story shares with each that landed beside it, the paths in conflict, else all of it."""
     files = story.files_changed[:FILES_JUDGED]
     meetings = dict[str, Meetings]()
-    for other in _beside(epic, story):
+    for other in beside(epic, story):
         both = set(files) & set(other.files_changed[:FILES_JUDGED])
         guilty = both & set(paths) if paths else both
         for entry in _met_at(story, files, other):

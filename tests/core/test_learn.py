@@ -19,9 +19,9 @@ def _beside(*specs: StorySpec) -> Life:
     return life
 
 
-def _met(life: Life) -> dict[str, tuple[int, int]]:
+def _met(life: Life) -> dict[str, Meetings]:
     assert replayed(life.log) == life.ledger
-    return {path: tuple(counts) for path, counts in life.ledger.learned.meetings.items()}
+    return dict(life.ledger.learned.meetings)
 
 
 def test_two_that_touched_a_file_side_by_side_and_both_landed_have_met_there() -> None:
@@ -113,7 +113,7 @@ def test_what_was_planned_away_or_undone_is_passed_over() -> None:
     life.succeed("b", "c")
     life.merge("a")
     epic = life.epic._replace(recent=("gone", "b", "a"))
-    assert [other.spec.id for other in learn._beside(epic, life.of("c"))] == ["a"]
+    assert [other.spec.id for other in learn.beside(epic, life.of("c"))] == ["a"]
 
 
 def test_predictions_are_measured_by_what_was_really_touched() -> None:
