@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mcp_server.core.merge_rules import MergeRule
 from mcp_server.core.model import NO_PORTS, NOTHING_USED, Cause, CheckRun, Process, Usage
+from mcp_server.core.predict import Past
 from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
 from mcp_server.probe import Blind, Probe
 
@@ -22,6 +23,14 @@ class Clock(Protocol):
     """Wall-clock seconds since the epoch: they are kept in the journal and survive a restart."""
 
     def now_s(self) -> float: ...
+
+
+class History(Protocol):
+    """What the repository has been through, for guesses: never refuses, and is empty when nothing can be said."""
+
+    async def past(self) -> Past:
+        """As of HEAD."""
+        ...
 
 
 class Journal(Protocol):

@@ -26,6 +26,7 @@ from mcp_server.core.events import (
     WorkSeen,
 )
 from mcp_server.core.interrupted import interrupted
+from mcp_server.core.learn import learned
 from mcp_server.core.model import HOLDS_FILES, SETTLED, Cause, Epic, Ledger, Story, StoryState, Wave, WaveState
 from mcp_server.core.outcomes import found, reported
 from mcp_server.core.settle import settle
@@ -37,7 +38,8 @@ def evolve(ledger: Ledger, event: Event) -> Ledger:
     """The ledger after a fact. Everything that follows from it at that moment (admission, ends of waves) is in it."""
     if event.at_s < ledger.as_of_s:  # a clock that was set back stands still
         event = replace(event, at_s=ledger.as_of_s)
-    after = Ledger(ledger.epics, ledger.breakers, event.at_s, ledger.seq + 1, ledger.quiet_until_s)
+    known = learned(ledger, event)
+    after = Ledger(ledger.epics, ledger.breakers, event.at_s, ledger.seq + 1, ledger.quiet_until_s, known)
     match event:
         case EpicPlanned():
             epic = _planned(ledger.epics.get(event.spec.id), event)

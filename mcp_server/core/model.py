@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_server.core.limits import Policy, Strategy
+from mcp_server.core.likely import NOTHING_LEARNED, Learned
+from mcp_server.core.limits import Policy, Strategy, Terms
 from mcp_server.core.spec import AttemptId, EpicId, EpicSpec, Sha, StoryId, StorySpec
 
 if TYPE_CHECKING:
@@ -233,6 +234,10 @@ class Story(NamedTuple):
     """When it entered its present state."""
     changed: int = 0
     """Number of the fact that brought it into its present state."""
+    terms: Terms = Terms()
+    """Of its current attempt, against whoever shares its files."""
+    beside_since: int = 0
+    """Number of the fact since which what lands does so beside its current attempt, and is not judged yet."""
 
 
 class WaveState(StrEnum):
@@ -301,6 +306,8 @@ class Epic(NamedTuple):
     """What all its attempts have cost so far."""
     flaky: frozenset[tuple[str, ...]] = frozenset()
     """Checks that were red and green on the same tree."""
+    recent: tuple[StoryId, ...] = ()
+    """The last stories that have landed, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +321,8 @@ class Ledger:
     """Number of facts folded in; the cursor of `since`."""
     quiet_until_s: float = field(default=0.0, compare=False)
     """Until then time alone changes nothing: it follows from the rest, and `settle` keeps it."""
+    learned: Learned = NOTHING_LEARNED
+    """What merged stories have taught about files."""
 
 
 def is_team(epic: Epic) -> bool:

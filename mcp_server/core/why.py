@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Literal, assert_type
 
+from mcp_server.core.apart import clash
 from mcp_server.core.breakers import Hold, Holding, choose, team_hold
 from mcp_server.core.model import (
     REPOSITORY,
@@ -20,7 +21,7 @@ from mcp_server.core.model import (
     is_alive,
     is_team,
 )
-from mcp_server.core.settle import candidates, clash, dependencies_merged, holders, occupied, slots_of
+from mcp_server.core.settle import candidates, dependencies_merged, holders, occupied, slots_of
 from mcp_server.core.sights import foreseen, told, undeclared
 from mcp_server.core.spending import warnings
 from mcp_server.core.views import holds, question, roots_of_block
@@ -198,11 +199,12 @@ def _why_queued(ledger: Ledger, epic: Epic, story: Story) -> str:
     hold = choose(ledger, wave.policy, story) if not is_team(epic) else None
     if isinstance(hold, Hold):
         return in_words(hold, ledger.as_of_s) + again
-    found = clash(holders(ledger), wave, story)
+    found = clash(ledger, holders(ledger), wave, story)
     if found is not None:
-        other_epic, other, shared = found
+        other_epic, other, shared, chance = found
+        odds = f", which would conflict by {chance:.0%}" if chance is not None else ""
         name = other.spec.id if other_epic.spec.id == epic.spec.id else f"{other_epic.spec.id}/{other.spec.id}"
-        return f"Waits for its files: {name} ({other.state}) holds {', '.join(shared[:3])}.{again}"
+        return f"Waits for its files: {name} ({other.state}) holds {', '.join(shared[:3])}{odds}.{again}"
     return _why_no_slot(ledger, wave, story) + again
 
 
