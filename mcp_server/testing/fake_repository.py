@@ -105,6 +105,10 @@ class FakeGit:
         if self._faults.get(op):
             raise self._faults[op].pop(0)
 
+    async def glance(self, op: str) -> None:
+        """As `step`, of an operation that only looks, and that so much is asked of that it may not count as a call."""
+        await FakeGit.step(self, op)
+
     # --- the repository
 
     def record(self, files: Files, *parents: Sha) -> Sha:
@@ -262,9 +266,10 @@ class FakeGit:
         return self._replay(path)
 
     def rebase_continue(self, path: Path) -> tuple[str, ...]:
-        """`git add -A && git rebase --continue`: what lies there settles the commit that it stopped at."""
+        """`git add -A && git rebase --continue`: what lies there settles the commit that it stopped at, if anything."""
         desk = self.desks[path]
-        desk.head = self.record(desk.files, desk.head)
+        if changed(self.commits[desk.head].files, desk.files):
+            desk.head = self.record(desk.files, desk.head)
         desk.replays.pop(0)
         return self._replay(path)
 
