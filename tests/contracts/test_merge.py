@@ -152,6 +152,42 @@ async def test_contains_knows_what_is_merged(world: World) -> None:
     assert await world.merge.contains("e", head)
 
 
+RECOVERY = "refs/epicwave/recovery/e/{:06}"
+
+
+async def test_every_commit_that_the_branch_has_been_at_is_on_a_recovery_ref_or_is_the_tip(world: World) -> None:
+    """In order, also over a restart, a user's own move, and a batch that lands in one step."""
+    one = await landed(world, S1, world.first, {"a.txt": "1\n"})
+    world.restart()
+    two = await landed(world, S2, one.head, {"b.txt": "2\n"})
+    head = await worked(world, S3, two.head, {"a.txt": "3\n"})
+    other = S3._replace(number=2)
+    last = await worked(world, other, head, {"b.txt": "3\n"})
+    assert await world.merge.advance(other, two.head, last, [(S3, head)])
+    been = [world.first, one.head, two.head]
+    assert [world.sha(RECOVERY.format(number)) for number in range(1, 5)] == [*been, None]
+    world.moves(TIP, one.head)
+    again = await landed(world, S3._replace(number=3), one.head, {"new.txt": "4\n"})
+    assert [world.sha(RECOVERY.format(number)) for number in range(1, 6)] == [*been, one.head, None]
+    assert world.sha(TIP) == again.head
+
+
+async def test_a_move_that_does_not_happen_leaves_no_recovery_ref(world: World) -> None:
+    head1 = await worked(world, S1, world.first, {"a.txt": "1\n"})
+    head2 = await worked(world, S2, world.first, {"b.txt": "2\n"})
+    assert await world.merge.advance(S1, world.first, head1)
+    assert not await world.merge.advance(S2, world.first, head2)
+    assert await world.merge.advance(S1, world.first, head1)
+    assert [world.sha(RECOVERY.format(number)) for number in (1, 2)] == [world.first, None]
+
+
+async def test_a_recovery_ref_that_a_crash_left_without_its_move_is_not_made_twice(world: World) -> None:
+    head = await worked(world, S1, world.first, {"a.txt": "1\n"})
+    world.moves(RECOVERY.format(1), world.first)
+    assert await world.merge.advance(S1, world.first, head)
+    assert [world.sha(RECOVERY.format(number)) for number in (1, 2)] == [world.first, None]
+
+
 NOTE = "refs/epicwave/landed/e/{}/{}"
 
 
