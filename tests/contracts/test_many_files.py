@@ -1,4 +1,4 @@
-"""A repository with 50,000 files: what we ask of git does not grow, and what git says grows once."""
+"""A repository with 50,000 files: what we ask of git does not grow; all files are listed twice in a story's life."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def life_of_a_story(folder: Path, files: int, calls: Counter[str]) -> Coun
 
 
 @pytest.mark.timeout(600)
-async def test_fifty_thousand_files_take_the_same_git_calls_as_five_hundred_and_are_listed_once(
+async def test_fifty_thousand_files_take_the_same_git_calls_as_five_hundred_and_are_listed_twice(
     tmp_path: Path, calls: Counter[str]
 ) -> None:
     few = await life_of_a_story(tmp_path, FEW, calls)
@@ -87,5 +87,5 @@ async def test_fifty_thousand_files_take_the_same_git_calls_as_five_hundred_and_
     said = many.pop("bytes") - few.pop("bytes")
     assert many == few
     listing = len(git(tmp_path / f"repo{MANY}", "ls-files", "--stage", "-z", "-v"))
-    assert said <= 2.1 * listing, "the story's index, when it is let go"
-    assert sum(many.values()) < 60, many
+    assert said <= 2.1 * listing, "of its index when it is let go, of the tip when it is merged"
+    assert sum(many.values()) < 80, many
