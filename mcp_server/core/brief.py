@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 
+from mcp_server.core.checks import guard_of, spoken
 from mcp_server.core.model import Cause, Epic, Failure, Story, StoryState, is_team
-from mcp_server.core.spec import AttemptId
+from mcp_server.core.spec import Argv, AttemptId
 
 FILES_SHOWN = 40
 """Paths of one earlier story that are listed before the rest is counted."""
@@ -16,7 +17,7 @@ STORIES_SHOWN = 15
 """Earlier stories that are listed, the story's own dependencies first."""
 
 
-def brief(epic: Epic, story: Story, attempt: AttemptId, checks: tuple[tuple[str, ...], ...]) -> str:
+def brief(epic: Epic, story: Story, attempt: AttemptId, checks: tuple[Argv, ...]) -> str:
     """The whole text that an agent gets, on its standard input or when it claims the story, in Markdown."""
     spec = story.spec
     parts = [
@@ -29,7 +30,7 @@ def brief(epic: Epic, story: Story, attempt: AttemptId, checks: tuple[tuple[str,
         _section("Why the last attempt did not land", _failure(story.failure)),
         _section("Whom it conflicted with", _rivals(epic, story)),
         _section("What the lead says", story.advice),
-        _section("Checks", _checks(checks)),
+        _section("Checks", _checks(epic, story, checks)),
         _section("Ports", _ports(story.ports) if is_team(epic) else ""),
         _section("How your work is taken", _TEAM_RULES if is_team(epic) else _RULES),
     ]
@@ -125,8 +126,16 @@ def _ports(own: range) -> str:
     return f"Serve only on ports {own[0]} to {own[-1]}: other stories have others." if own else ""
 
 
-def _checks(checks: tuple[tuple[str, ...], ...]) -> str:
+def _checks(epic: Epic, story: Story, checks: tuple[Argv, ...]) -> str:
     if not checks:
         return ""
-    lines = "\n".join(f"- `{shlex.join(c)}`" for c in checks)
+    lines = "\n".join(f"- `{spoken(c)}`{_whose(epic, story, c)}" for c in checks)
     return f"These must pass on the merged tree; run them before you finish:\n\n{lines}"
+
+
+def _whose(epic: Epic, story: Story, command: Argv) -> str:
+    """Whose guard a check is, if it is one."""
+    owner = guard_of(epic, command)
+    if owner is not None:
+        return f" (the guard of {owner.spec.id}, which is merged: keep it green)"
+    return " (your story's guard: all later stories will have to keep it green)" * (command in story.spec.guards)

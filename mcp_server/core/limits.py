@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mcp_server.core.merge_rules import MergeRule
+from mcp_server.core.spec import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Policy:
     attempt_timeout_s: float = 1800.0
     stall_timeout_s: float = 600.0
     check_timeout_s: float = 600.0
+    """For each check that has no limit of its own."""
     lease_s: float = 900.0
     """How long a sub-agent may be silent, and its worktree unchanged, before its story goes to the next one."""
     repairs: int = 2
@@ -85,3 +87,5 @@ class Policy:
     merge_rules: tuple[MergeRule, ...] = ()
     """How files are settled that the tip and a branch have both changed; the first that matches a path counts."""
     seed: int = 0  # of the jitter in all waits
+    check_limits: Limits = ()
+    """Of `checks`."""

@@ -150,7 +150,7 @@ def _failed(ledger: Ledger, epic: Epic, story: Story, event: AttemptFailed | Mer
     """An attempt or a merge ended badly: try again while the budget lasts, else failed for good."""
     failure = Failure(event.cause, event.detail, story.attempt, event.tail, event.saved_ref)
     if isinstance(event, MergeRefused):
-        failure = replace(failure, onto=event.onto, paths=event.paths)
+        failure = replace(failure, onto=event.onto, paths=event.paths, head=event.head, checks=event.checks)
         if event.cause is Cause.FAULT and story.merge_faults + 1 < MERGE_TRIES:
             faults = story.merge_faults + 1  # the work is good: it stays in the queue and is tried again later
             return put(epic, story, merge_faults=faults, not_before_s=event.at_s + backoff_s(faults), failure=failure)

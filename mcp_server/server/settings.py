@@ -17,13 +17,14 @@ from typing import Annotated, Any, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from mcp_server.adapters.agents.profiles import Profile, signs_of
-from mcp_server.core import argv
+from mcp_server.adapters.agents.profiles import BUILT_IN, Profile, signs_of
+from mcp_server.core.checks import Timed, commands, limits
 from mcp_server.core.limits import Budget, Environment, Policy, Strategy
 from mcp_server.core.merge_rules import DEFAULTS, MergeRule
 from mcp_server.errors import Code, Refused
-from mcp_server.server import settled
+from mcp_server.server.command_settings import check, command
 from mcp_server.server.cursor import cursor_setup
+from mcp_server.server.rule_settings import ALLOWED, rules
 from mcp_server.server.strict_yaml import read_mapping, shown
 
 CONFIG_FILE = Path(".epicwave", "config.yaml")
@@ -42,21 +43,6 @@ def _no_bool(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("it is a number, not yes or no")  # noqa: TRY004 - pydantic collects ValueErrors
     return value
-
-
-def _command(value: object) -> object:
-    """A command as one string or as a list of words."""
-    if isinstance(value, str):
-        words = argv.split(value)
-    else:
-        words = tuple(map(str, cast("list[object]", value))) if isinstance(value, list | tuple) else ()
-    if not words:
-        raise ValueError("a command is a string or a list of words")
-    if words[0].startswith("-"):
-        raise ValueError(
-            f"no program is called {words[0]!r}; write one command as one string, or as a list in the list"
-        )
-    return words
 
 
 def _patterns(value: object) -> object:
@@ -88,7 +74,8 @@ _Ports = Annotated[
     int, BeforeValidator(_no_bool), Field(ge=0, le=1000, description="a whole number from 0 (none) to 1000")
 ]
 _Free = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, description="megabytes, 0 or more")]
-_Command = Annotated[tuple[str, ...], BeforeValidator(_command)]
+_Command = Annotated[tuple[str, ...], BeforeValidator(command)]
+_Check = Annotated[Timed, BeforeValidator(check)]
 
 
 class EpicSettings(BaseSettings):
@@ -135,7 +122,8 @@ class EpicSettings(BaseSettings):
     story_budget_tokens: _Tokens = None
     adaptive_slots: Annotated[bool, Field(description="true | false")] = False
     checks: Annotated[
-        tuple[_Command, ...], Field(description="a list of commands, each a string or a list of words")
+        tuple[_Check, ...],
+        Field(description="a list of commands, each a string, a list of words, or {run: COMMAND, timeout_s: SECONDS}"),
     ] = ()
     setup: Annotated[
         tuple[_Command, ...] | None, Field(description="a list of commands, each a string or a list of words, or null")
@@ -145,9 +133,7 @@ class EpicSettings(BaseSettings):
     port_block: _Ports = 10
     worktree_quota_mb: _Megabytes = None
     min_free_mb: _Free = 500
-    merge_rules: Annotated[
-        tuple[MergeRule, ...], BeforeValidator(settled.rules_by(_command)), Field(description=settled.ALLOWED)
-    ] = DEFAULTS
+    merge_rules: Annotated[tuple[MergeRule, ...], BeforeValidator(rules), Field(description=ALLOWED)] = DEFAULTS
     worktrees_dir: Annotated[Path | None, Field(description="a folder, or null")] = None
 
     @classmethod
@@ -195,6 +181,11 @@ class Settings:
         """Absolute; a relative one is meant from the repository's top."""
         folder = self.epic.worktrees_dir
         return None if folder is None else self.path.parents[1] / folder.expanduser()
+
+    @property
+    def agent_names(self) -> frozenset[str]:
+        """Agents that are known by a name; any other is a command line."""
+        return frozenset({*self.agents, *BUILT_IN})
 
     def environment(self) -> Environment:
         """How worktrees are set up. Without a word about it, as the repository has Cursor do it.
@@ -257,7 +248,8 @@ class Settings:
             environment=self.environment(),
             adaptive_slots=self.epic.adaptive_slots,
             merge_rules=self.epic.merge_rules,
-            checks=tuple(dict.fromkeys((*self.epic.checks, *checks))),
+            checks=tuple(dict.fromkeys((*commands(self.epic.checks), *checks))),
+            check_limits=limits(self.epic.checks),
         )
 
 
