@@ -96,7 +96,7 @@ epic:
   story_budget_usd: 2.5
   story_budget_tokens: 800000
   adaptive_slots: true
-  checks: ["pytest -q 'a b'", [sh, -c, "a && b", 5]]
+  checks: ["pytest -q 'a b'", [sh, -c, "a && b", 5], {run: "slow --all", timeout_s: 90}]
   setup: ["npm ci", [sh, -c, "make > log"]]
   setup_timeout_s: 900
   port_base: 30000
@@ -127,7 +127,8 @@ agents:
         budget=Budget(2.5, 800_000, 20.0, 9_000_000),
         adaptive_slots=True,
         environment=Environment((("npm", "ci"), ("sh", "-c", "make > log")), 900.0, 30_000, 5, 4000, 0),
-        checks=(("pytest", "-q", "a b"), ("sh", "-c", "a && b", "5"), ("ruff",)),
+        checks=(("pytest", "-q", "a b"), ("sh", "-c", "a && b", "5"), ("slow", "--all"), ("ruff",)),
+        check_limits=((("slow", "--all"), 90.0),),
     )
     assert settings.worktrees_dir == tmp_path / "../trees"
     mine = settings.agents["mine"]
@@ -164,6 +165,15 @@ def test_an_agent_has_its_own_signs_besides_those_of_its_program(tmp_path: Path)
         ("checks: pytest", "epic.checks is 'pytest'; allowed: a list of commands"),
         ("checks: [a, 'b && c']", "epic.checks entry 2 is 'b && c': 'b && c' uses the shell's '&&'"),
         ("checks: [pytest, -q]", "epic.checks entry 2 is '-q': no program is called '-q'"),
+        (
+            "checks: [{run: a, timeout_s: 0}]",
+            "entry 1 is {'run': 'a', 'timeout_s': 0}: timeout_s is more than 0",
+        ),
+        ("checks: [{run: a, timeout_s: yes}]", "timeout_s is more than 0 and at most 604800 seconds"),
+        ("checks: [{run: a, timeout_s: .nan}]", "timeout_s is more than 0 and at most 604800 seconds"),
+        ("checks: [{timeout_s: 3}]", "a command is a string or a list of words"),
+        ("checks: [{run: a, limit: 3}]", "a check has the keys run and timeout_s"),
+        ("setup: [{run: a}]", "epic.setup entry 1 is {'run': 'a'}: a command is a string or a list of words"),
         ("setup: npm ci", "epic.setup is 'npm ci'; allowed: a list of commands"),
         ("setup: ['a && b']", "epic.setup entry 1 is 'a && b': 'a && b' uses the shell's '&&'"),
         ("port_base: 80", "epic.port_base is 80; allowed: a port from 1024 to 65535"),

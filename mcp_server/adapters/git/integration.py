@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 
 from mcp_server.adapters.git import trees
+from mcp_server.adapters.git.conflicts import detail, real_paths
 from mcp_server.adapters.git.disk import disk_faults
 from mcp_server.adapters.git.include import include
 from mcp_server.adapters.git.names import (
@@ -24,6 +25,7 @@ from mcp_server.adapters.git.remains import End, Remains
 from mcp_server.adapters.git.repository import Repository, text_of
 from mcp_server.adapters.git.saving import tree_with
 from mcp_server.adapters.git.settling import Shared, by_settings, shared
+from mcp_server.adapters.git.submodules import heeded
 from mcp_server.adapters.git.weave import NotHere, Weave, cut, parents_of, rewritten, tree_of
 from mcp_server.core.merge_rules import MergeRule
 from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
@@ -102,16 +104,17 @@ class GitMerge:
         else:
             await self._checkout(path, head)
             step = ("rebase", "--no-fork-point", "--no-verify", "--empty=drop", tip)
+        heed = await heeded(self._repository, head)
         recall = _RERERE if await self._remembers() else ()
         async with by_settings(self._repository, has) as settings:
-            ended = await self._git.write(*settings, *recall, *step, at=path, ok=(0, 1, 128))
+            ended = await self._git.write(*settings, *heed, *recall, *step, at=path, ok=(0, 1, 128))
             for _ in range(_REPLAYS if recall else 0):
                 if ended.code == 0 or not await self._is_settled(path):
                     break
                 go_on = ("commit", "--no-edit", "--no-verify") if message else ("rebase", "--continue")
-                ended = await self._git.write(*settings, *recall, *go_on, at=path, ok=(0, 1, 128))
+                ended = await self._git.write(*settings, *heed, *recall, *go_on, at=path, ok=(0, 1, 128))
         if ended.code:
-            conflict = await self._conflict(path, tip)
+            conflict = await self._conflict(path, tip, ended.text)
             await self._ready(epic, tip)
             if conflict:
                 return conflict
@@ -267,12 +270,12 @@ class GitMerge:
         """Detached and by force: `reset --hard` would move a branch that a check may have switched to."""
         await self._git.write("checkout", "--force", "--detach", "--quiet", sha, at=path)
 
-    async def _conflict(self, path: Path, tip: Sha) -> Conflicted | None:
+    async def _conflict(self, path: Path, tip: Sha, said: str) -> Conflicted | None:
         """What the stopped rebase or merge stands on; None when it did not stop for a conflict."""
-        argv = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative")
+        argv = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--ignore-submodules=none")
         paths = (await self._git.read(*argv, "--name-only", "--diff-filter=U", "-z", at=path)).names
-        hunks = (await self._git.read(*argv, at=path)).text
-        return Conflicted(tip, tuple(sorted(set(paths))), cut(hunks)) if paths else None
+        hunks = (await self._git.read("-c", "core.quotePath=false", *argv, at=path)).text
+        return Conflicted(tip, real_paths(paths), cut(detail(said, hunks))) if paths else None
 
 
 def _reason(epic: EpicId) -> str:

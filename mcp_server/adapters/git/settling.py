@@ -70,7 +70,7 @@ async def shared(
 async def _touched(repository: Repository, head: Sha, other: Sha) -> tuple[str, ...]:
     """Paths that one of the commits changes which `head` has and `other` has not, merges left out."""
     look = ("--format=", "--no-show-signature", "--name-only", "--no-renames", "--no-relative", "--no-merges", "-z")
-    return (await repository.git.read("log", *look, head, f"^{other}")).names
+    return (await repository.git.read("log", *look, "--ignore-submodules=none", head, f"^{other}")).names
 
 
 def _has_attributes(paths: Iterable[str]) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.settling import Shared, by_attributes, settings_of
+from mcp_server.adapters.git.submodules import heeded
 from mcp_server.core.spec import Sha
 from mcp_server.ports import Conflicted
 
@@ -41,7 +42,8 @@ class Weave:
         """As `git rebase --empty=drop <tip>` does it: authors, dates and messages stay, merges do not."""
         self._require()
         own = ("--right-only", "--cherry-pick", "--no-merges", "--topo-order", "--reverse")
-        commits = (await self.repository.git.read("rev-list", *own, f"{self.tip}...{head}")).text.split()
+        look = (*await heeded(self.repository, head), "rev-list", *own, f"{self.tip}...{head}")
+        commits = (await self.repository.git.read(*look)).text.split()
         onto = self.tip
         async with by_attributes(self.repository, self.tip, self.shared) as folder:
             for sha in commits:
