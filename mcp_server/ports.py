@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from mcp_server.core.merge_rules import MergeRule
 from mcp_server.core.model import NO_PORTS, NOTHING_USED, Cause, CheckRun, Process, Usage
 from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
+from mcp_server.probe import Blind, Probe
 
 if TYPE_CHECKING:
     from mcp_server.core.events import Event
@@ -380,3 +381,4 @@ class Ports:
     worktrees: Worktrees
     merge: MergePort
     runner: Runner
+    probe: Probe = field(default_factory=Blind)

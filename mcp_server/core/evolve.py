@@ -23,9 +23,10 @@ from mcp_server.core.events import (
     WaveStarted,
     WaveWidened,
     Word,
+    WorkSeen,
 )
 from mcp_server.core.interrupted import interrupted
-from mcp_server.core.model import SETTLED, Cause, Epic, Ledger, Story, StoryState, Wave, WaveState
+from mcp_server.core.model import HOLDS_FILES, SETTLED, Cause, Epic, Ledger, Story, StoryState, Wave, WaveState
 from mcp_server.core.outcomes import found, reported
 from mcp_server.core.settle import settle
 from mcp_server.core.spec import EpicId, StoryId
@@ -54,11 +55,13 @@ def evolve(ledger: Ledger, event: Event) -> Ledger:
                 after = having(after, breakers=judged(ledger, event))
                 epic = reported(after, ledger.epics[event.attempt.epic], event)
     after = having(after, {**ledger.epics, epic.spec.id: epic})
+    if isinstance(event, WorkSeen):  # files that it has put back may be what another one waits for, in any epic
+        return _stamp(ledger, settle(after))
     return _stamp(ledger, settle(after, ledger, epic.spec.id))
 
 
 def _stamp(before: Ledger, after: Ledger) -> Ledger:
-    """Date every change of state once, here: when, and by which fact."""
+    """Date every change of state once, here: when, and by which fact. What a probe saw goes with the attempt."""
     known = before.epics
     dated: dict[EpicId, Epic] = {}
     others = map(is_not, after.epics.values(), chain(known.values(), repeat(None)))  # a new one is the last
@@ -69,6 +72,8 @@ def _stamp(before: Ledger, after: Ledger) -> Ledger:
         stories = epic.stories
         for old, story in stories.since(was.stories if was is not None else None):
             if old is None or (old.state, old.attempt) != (story.state, story.attempt):
+                if story.state not in HOLDS_FILES:
+                    story = story._replace(touched=(), clashes=())  # noqa: PLW2901
                 stories = stories.put(story._replace(since_s=after.as_of_s, changed=after.seq))
         dated[name] = epic._replace(stories=stories)
     return having(after, {**after.epics, **dated}) if dated else after

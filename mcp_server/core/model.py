@@ -113,6 +113,18 @@ class Proven:
     """Checks that were red first and then green on the same tree."""
 
 
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """What a live probe saw: the work of an attempt does not merge with somebody else's as both are now."""
+
+    other: AttemptId | None
+    """None: what is on the integration branch already."""
+    paths: tuple[str, ...]
+    """Sorted, and cut to a bound."""
+    certain: bool = True
+    """False: this git cannot try the merge; both have changed the same files."""
+
+
 class Process(NamedTuple):
     """A started process; pid and start time, as the runner counts it, together identify it for good."""
 
@@ -207,6 +219,10 @@ class Story(NamedTuple):
     """Attempts that ended with a conflict and cost it none, since a wave last released it."""
     advice: str = ""
     """What the lead answered or advised; the next brief has it."""
+    touched: tuple[str, ...] = ()
+    """Files (and, past a bound, folders) outside its footprint that its current attempt has changed so far."""
+    clashes: tuple[Clash, ...] = ()
+    """With whose work that of its current attempt does not merge as it is now."""
     merge_faults: int = 0
     """Times the world failed us while merging the current attempt."""
     stop_reason: str = ""

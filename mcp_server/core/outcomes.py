@@ -21,6 +21,7 @@ from mcp_server.core.events import (
     MergeProven,
     MergeRefused,
     UsageReported,
+    WorkSeen,
 )
 from mcp_server.core.leases import can_repair, renewed_until_s
 from mcp_server.core.limits import Policy
@@ -52,6 +53,8 @@ def reported(ledger: Ledger, epic: Epic, event: Fact) -> Epic:
             return _stopped(epic, story, event)
         case UsageReported():
             return _limited(epic, story)
+        case WorkSeen():
+            return put(epic, story, touched=event.touched, clashes=event.clashes)
         case LeaseRenewed() | LeaseEnded():
             return put(epic, story, lease=_lease_after(story.lease, event))
         case _:

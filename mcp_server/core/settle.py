@@ -197,7 +197,7 @@ def clash(begun: Sequence[tuple[Epic, Story]], wave: Wave, story: Story) -> tupl
     if not wave.policy.conflict_detection or not story.spec.files:
         return None
     for epic, other in begun:
-        if shared := overlap(story.spec.files, other.spec.files):
+        if shared := overlap(story.spec.files, other.spec.files + other.touched):
             return epic, other, shared
     return None
 
@@ -246,6 +246,8 @@ def _admitted(ledger: Ledger, epic_id: EpicId, story: Story, profile: str) -> Le
         head=None,
         proven=None,
         merge_faults=0,
+        touched=(),
+        clashes=(),
         lease=None,
         repairs=0,
     )

@@ -39,6 +39,7 @@ from mcp_server.core.events import (
     Ticked,
     UsageReported,
     WaveInterrupted,
+    WorkSeen,
 )
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import check, check_settled, check_step
@@ -47,6 +48,7 @@ from mcp_server.core.model import (
     Breaker,
     Cause,
     CheckRun,
+    Clash,
     Epic,
     Lease,
     Ledger,
@@ -243,6 +245,10 @@ class Life:
     def use(self, name: str, usd: float = 0.0, tokens: int = 0) -> None:
         """The running attempt tells what it has cost so far."""
         self.report(UsageReported(self.attempt(name), Usage(usd, tokens), self.now_s))
+
+    def see(self, name: str, *touched: str, clashes: tuple[Clash, ...] = ()) -> None:
+        """A probe has looked at the story's work."""
+        self.report(WorkSeen(self.attempt(name), touched, clashes, self.now_s))
 
     def refuse(self, name: str, cause: Cause = Cause.CHECKS, *, saved: str | None = None) -> None:
         self.report(MergeRefused(self.attempt(name), cause, "red.", "last line", saved, self.now_s))

@@ -249,6 +249,7 @@ def test_the_codec_knows_every_kind_of_event() -> None:
             "StorySkipped",
             "Ticked",
             "UsageReported",
+            "WorkSeen",
             "WaveDrained",
             "WaveInterrupted",
             "WaveStarted",
