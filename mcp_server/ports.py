@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mcp_server.core.model import NO_PORTS, NOTHING_USED, Cause, CheckRun, Process, Usage
 from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
+from mcp_server.land_port import LandPort
 
 if TYPE_CHECKING:
     from mcp_server.core.events import Event
@@ -368,3 +369,4 @@ class Ports:
     worktrees: Worktrees
     merge: MergePort
     runner: Runner
+    land: LandPort

@@ -108,6 +108,7 @@ _LAYERS = {
     "errors": 0,
     "front": 0,
     "core": 1,
+    "land_port": 1.5,
     "ports": 2,
     "adapters": 3,
     "engine": 3,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, assert_type
 
 from mcp_server.core.breakers import Hold, Holding, choose, team_hold
+from mcp_server.core.landing import landing_words
 from mcp_server.core.model import (
     REPOSITORY,
     SATISFIES,
@@ -68,6 +69,7 @@ def _kept(failure: Failure | None) -> str:
 def alerts(ledger: Ledger, epic: Epic) -> list[str]:
     """What a lead should know of an epic as a whole: what holds it back, until when, and what it has used up."""
     found = [_paused(epic)] if epic.paused else []
+    found += [landing_words(epic)] if epic.landed is not None else []
     found += [in_words(hold, ledger.as_of_s) for hold in holds(ledger, epic)]
     return found + warnings(epic)
 

@@ -17,6 +17,7 @@ from mcp_server.adapters.agents.runner import ProcessRunner
 from mcp_server.adapters.agents.tree import root_of
 from mcp_server.adapters.clock import SystemClock
 from mcp_server.adapters.git.integration import GitMerge
+from mcp_server.adapters.git.landing import GitLand
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.saving import sweep
 from mcp_server.adapters.git.worktrees import GitWorktrees
@@ -81,6 +82,7 @@ class World:
             worktrees=GitWorktrees(self.repository, root),
             merge=GitMerge(self.repository, root),
             runner=self._runner(),
+            land=GitLand(self.repository, root),
         )
 
     def _runner(self) -> ProcessRunner:
