@@ -57,7 +57,10 @@ class Policy:
     lease_s: float = 900.0
     """How long a sub-agent may be silent, and its worktree unchanged, before its story goes to the next one."""
     repairs: int = 2
-    """Times the same sub-agent may mend a conflict or a red check, within one attempt."""
+    """Times the same sub-agent may mend a conflict or a red check, within one attempt; and times that a conflict, of
+    whomever, costs a story no attempt. After that a conflict waits for a human."""
+    batch: int = 4
+    """Stories with disjoint files that may be checked and land together."""
     agent: str = "claude"
     checks: tuple[tuple[str, ...], ...] = ()
     fallback: str = ""

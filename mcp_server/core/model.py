@@ -101,6 +101,10 @@ class Proven:
     onto: Sha
     head: Sha
     checks: tuple[CheckRun, ...]
+    at: Sha | None = None
+    """The end of the batch, where the checks ran; None when that is `head` itself."""
+    flaky: tuple[tuple[str, ...], ...] = ()
+    """Checks that were red first and then green on the same tree."""
 
 
 class Process(NamedTuple):
@@ -193,6 +197,8 @@ class Story(NamedTuple):
     """The current attempt's, from the claim on; kept after its end for whoever still reports with it."""
     repairs: int = 0
     """Times the current attempt was given back to its sub-agent after a conflict or a red check."""
+    conflicts: int = 0
+    """Attempts that ended with a conflict and cost it none, since a wave last released it."""
     advice: str = ""
     """What the lead answered or advised; the next brief has it."""
     merge_faults: int = 0
@@ -312,6 +318,8 @@ class Epic(NamedTuple):
     """A rollback that is proven and may be in git already."""
     undone: Sha | None = None
     """Tip of the integration branch after the last rollback: its checks were green, too."""
+    flaky: frozenset[tuple[str, ...]] = frozenset()
+    """Checks that were red and green on the same tree."""
 
 
 @dataclass(frozen=True, slots=True)

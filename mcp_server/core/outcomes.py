@@ -83,7 +83,8 @@ def _went_on(
                 lease=replace(story.lease, head=event.head) if story.lease is not None else None,
             )
         case MergeProven():
-            return put(epic, story, proven=event.proven)
+            flaky = epic.flaky.union(event.proven.flaky) if event.proven.flaky else epic.flaky
+            return put(epic._replace(flaky=flaky), story, proven=event.proven)
         case _:
             return _merged(epic, story, event)
 

@@ -13,7 +13,7 @@ from mcp_server.core.spec import AttemptId, EpicId, StoryId
 from mcp_server.core.steer import epic_of, story_of
 from mcp_server.core.views import counts, epic_state, question, shown_state
 from mcp_server.core.why import alerts, ended, why
-from mcp_server.engine.jobs import checks_of
+from mcp_server.engine.context import checks_of
 from mcp_server.server.wire import cut
 
 ALL = "epics://all"

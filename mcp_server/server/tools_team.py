@@ -18,8 +18,8 @@ from mcp_server.core.leases import attempt_of, held, holds, lease_name, lease_of
 from mcp_server.core.model import Cause, Epic, Story, StoryState, is_team
 from mcp_server.core.spec import AttemptId
 from mcp_server.core.steer import epic_of, story_of
+from mcp_server.engine.context import checks_of, saved_work
 from mcp_server.engine.engine import Engine
-from mcp_server.engine.jobs import checks_of, saved_work
 from mcp_server.engine.leasing import hand_in
 from mcp_server.errors import Code, Refused
 from mcp_server.server.answers import answer_of
