@@ -32,6 +32,9 @@ def landable(ledger: Ledger, name: EpicId, *, partial: bool) -> Epic:
             f"Epic {name!r} is not at rest: {_some(moving or waiting)} {'in flight' if moving else 'about to start'}.",
             "Wait with story_status(wait_s=45), or drain it with steer_epic, then land it.",
         )
+    if epic.rolling is not None:
+        why = f"Stories of {name!r} are being rolled back: {_some(list(epic.rolling.stories))}."
+        raise Refused(Code.EPIC_BUSY, why, "Roll the same story back again: that brings it to its end.")
     missing = [s for s in epic.stories.values() if s.state not in SATISFIES]
     if missing and not partial:
         told = _some([f"{s.spec.id} ({shown_state(epic, s)})" for s in missing])
@@ -48,10 +51,9 @@ def landable(ledger: Ledger, name: EpicId, *, partial: bool) -> Epic:
 
 
 def is_proven(epic: Epic, tip: Sha) -> bool:
-    """True when the last checks ran, green, on this very commit."""
-    return tip == epic.undone or any(
-        s.state is StoryState.MERGED and s.proven is not None and s.proven.head == tip for s in epic.stories.values()
-    )
+    """True when the last checks ran, green, on this very commit: at the end of a batch, or after a rollback."""
+    merged = epic.stories.in_state(StoryState.MERGED)
+    return tip == epic.undone or any(s.proven is not None and (s.proven.at or s.proven.head) == tip for s in merged)
 
 
 def tree_checks(epic: Epic, policy: Policy) -> tuple[tuple[str, ...], ...]:

@@ -79,9 +79,9 @@ def _taken_back(epic: Epic, event: StoriesRolledBack) -> Epic:
     rolling = epic.rolling
     assert rolling is not None, "a rollback is proven before git has it"  # noqa: S101 - the engine saw to it
     refs, reason = dict(event.saved), f"rolled back: {rolling.reason}"
-    for story_id in rolling.stories:
-        story = epic.stories[story_id]
-        failure = Failure(Cause.STOPPED, reason, story.attempt, saved_ref=refs.get(story_id))
+    here = [epic.stories[story_id] for story_id in rolling.stories if story_id in epic.stories]
+    for story in here:  # the others are not in the plan any more
+        failure = Failure(Cause.STOPPED, reason, story.attempt, saved_ref=refs.get(story.spec.id))
         epic = put(
             epic,
             story,
@@ -93,12 +93,11 @@ def _taken_back(epic: Epic, event: StoriesRolledBack) -> Epic:
             proven=None,
             rolled_back=True,
         )
-    for story_id in rolling.stories:
-        for story in _above(epic, epic.stories[story_id]):
-            if story.state in HOLDS_FILES:
-                epic = stop(
-                    epic, epic.stories[story.spec.id], f"story {story_id!r}, which it builds on, is rolled back"
-                )
+    for story in here:
+        because = f"story {story.spec.id!r}, which it builds on, is rolled back"
+        for above in _above(epic, story):
+            if above.state in HOLDS_FILES:
+                epic = stop(epic, above, because)
     return epic._replace(rolling=None, undone=rolling.head)
 
 

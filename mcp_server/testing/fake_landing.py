@@ -140,7 +140,8 @@ class FakeLand:
         if undo.onto is None and undo.head in ends:
             return undo.head
         fork = undo.onto or git.fork(undo.head, git.desks[USER_DESK].head)
-        ends = (ends | ({fork} if fork else set())) - {undo.head}
+        ends |= {fork} if fork else set[Sha]()
+        ends.discard(undo.head)
         sha = undo.head
         while sha not in ends:
             if not git.commits[sha].parents:

@@ -58,7 +58,8 @@ class Reverting:
         if undo.onto is None and undo.head in ends:
             return undo.head
         fork = undo.onto or await self.repository.fork(undo.head, await self.repository.head_sha())
-        ends = (ends | ({fork} if fork else set())) - {undo.head}
+        ends |= {fork} if fork else set[Sha]()
+        ends.discard(undo.head)
         line = await self.repository.git.read("rev-list", "--first-parent", undo.head)
         start = next((sha for sha in line.text.splitlines() if sha in ends), None)
         if start is None:
