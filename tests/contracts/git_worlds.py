@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Protocol
 
 from mcp_server.adapters.git.integration import GitMerge
+from mcp_server.adapters.git.landing import GitLand
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.worktrees import GitWorktrees
 from mcp_server.core.spec import AttemptId, Sha
+from mcp_server.land_port import LandPort
 from mcp_server.ports import Done, Landing, MergePort, Worktrees
 from mcp_server.testing.fake_git import FakeGit, FakeMerge, FakeWorktrees
+from mcp_server.testing.fake_landing import FakeLand
 from mcp_server.testing.fake_repository import USER_DESK, HandRefused
 
 AN_HOUR_S = 3600.0
@@ -50,6 +53,7 @@ class World(Protocol):
 
     worktrees: Worktrees
     merge: MergePort
+    land: LandPort
     first: Sha
     top: Path
     """The user's checkout."""
@@ -90,6 +94,7 @@ class FakeWorld:
     def restart(self) -> None:
         self.worktrees: Worktrees = FakeWorktrees(self.git)
         self.merge: MergePort = FakeMerge(self.git)
+        self.land: LandPort = FakeLand(self.git)
 
     async def start_epic(self, epic: str) -> None:
         self.git.start_epic(epic, self.first)
@@ -173,6 +178,7 @@ class RealWorld:
     def restart(self) -> None:
         self.worktrees: Worktrees = GitWorktrees(self.repository, self.root)
         self.merge: MergePort = GitMerge(self.repository, self.root)
+        self.land: LandPort = GitLand(self.repository, self.root)
 
     async def start_epic(self, epic: str) -> None:
         await self.repository.create_branch(f"epicwave/{epic}", self.first)
