@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from mcp_server.adapters.git.command import Git
 from mcp_server.adapters.git.names import integration_branch
@@ -94,15 +95,27 @@ async def _remote(repository: Repository, into: str) -> str:
 
 
 async def _gh(argv: tuple[str, ...], at: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run it without a terminal. A time-out is an answer, too."""
+    """Run it without a terminal. That it cannot be started, or does not end, is an answer, too."""
     env = {**os.environ, "GH_PROMPT_DISABLED": "1", "GIT_TERMINAL_PROMPT": "0", "NO_COLOR": "1"}
-    with anyio.move_on_after(GH_S):
-        ended = await anyio.run_process(
-            argv, input=stdin.encode(), cwd=at, env=env, check=False, start_new_session=True
-        )
-        out, err = ended.stdout.decode("utf-8", "replace"), ended.stderr.decode("utf-8", "replace")
-        return subprocess.CompletedProcess(argv, ended.returncode, out, err)
-    return subprocess.CompletedProcess(argv, 1, "", f"nothing within {GH_S:g} s")
+
+    def run() -> subprocess.CompletedProcess[str]:  # not anyio's: it takes a `gh` that does not read for an error
+        try:
+            return subprocess.run(
+                argv,
+                input=stdin,
+                cwd=at,
+                env=env,
+                timeout=GH_S,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+                start_new_session=True,
+            )
+        except (subprocess.TimeoutExpired, OSError) as error:
+            return subprocess.CompletedProcess(argv, 1, "", str(error))
+
+    return await anyio.to_thread.run_sync(run)
 
 
 def _words(ended: subprocess.CompletedProcess[str]) -> str:
