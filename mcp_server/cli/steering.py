@@ -78,9 +78,7 @@ def rollback(
 
 def land(
     epic: EpicName,
-    how: Annotated[
-        str, typer.Option("--how", help="auto (ff, else merge), ff, merge, squash, pr.")
-    ] = "auto",
+    how: Annotated[str, typer.Option("--how", help="auto (ff, else merge), ff, merge, squash, pr.")] = "auto",
     into: Annotated[str | None, typer.Option("--into", help="Branch; default: the one that is checked out.")] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Although stories are not merged.")] = False,
     as_json: Json = False,

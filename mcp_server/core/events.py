@@ -193,6 +193,10 @@ class MergeRefused:
     """The tip that it was tried on."""
     paths: tuple[str, ...] = ()
     """Files in conflict."""
+    head: Sha | None = None
+    """What it was rebased to, when checks ran."""
+    checks: tuple[CheckRun, ...] = ()
+    """All that ran, the red one last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mcp_server.core.merge_rules import MergeRule
+from mcp_server.core.spec import Limits
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -54,6 +57,7 @@ class Policy:
     attempt_timeout_s: float = 1800.0
     stall_timeout_s: float = 600.0
     check_timeout_s: float = 600.0
+    """For each check that has no limit of its own."""
     lease_s: float = 900.0
     """How long a sub-agent may be silent, and its worktree unchanged, before its story goes to the next one."""
     repairs: int = 2
@@ -80,4 +84,8 @@ class Policy:
     environment: Environment = field(default_factory=Environment)
     adaptive_slots: bool = False
     """Faults and rate limits lower the wave's slots, calm raises them again."""
+    merge_rules: tuple[MergeRule, ...] = ()
+    """How files are settled that the tip and a branch have both changed; the first that matches a path counts."""
     seed: int = 0  # of the jitter in all waits
+    check_limits: Limits = ()
+    """Of `checks`."""

@@ -65,6 +65,17 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckRun:
+    """One check's fingerprint: what was run on which tree and how it ended."""
+
+    command: tuple[str, ...]
+    exit_code: int | None
+    """None when it was ended at its time limit."""
+    seconds: float
+    tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """How the last attempt ended, kept for the next brief and for the status."""
 
@@ -81,17 +92,12 @@ class Failure:
     """Files in which it conflicted."""
     answered: bool = False
     """The lead had the story started again since: a question is not open any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckRun:
-    """One check's fingerprint: what was run on which tree and how it ended."""
-
-    command: tuple[str, ...]
-    exit_code: int | None
-    """None when it was ended at its time limit."""
-    seconds: float
-    tail: str = ""
+    stuck: bool = False
+    """It conflicted again and again: the story waits for a human."""
+    head: Sha | None = None
+    """What its commits were rebased to, and `checks` ran on."""
+    checks: tuple[CheckRun, ...] = ()
+    """What ran, up to the red one."""
 
 
 @dataclass(frozen=True, slots=True)

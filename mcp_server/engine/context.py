@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import anyio
 
+from mcp_server.core.checks import checks_of
 from mcp_server.core.events import Fact
 from mcp_server.core.limits import Policy
 from mcp_server.core.model import Epic, Story
-from mcp_server.core.spec import AttemptId
+from mcp_server.core.spec import Argv, AttemptId
 from mcp_server.errors import Fault
 from mcp_server.ports import Ports
 
@@ -37,14 +38,9 @@ class Context:
     """Attempts of the same epic that may land together with this one, in the order of the queue."""
 
     @property
-    def checks(self) -> tuple[tuple[str, ...], ...]:
+    def checks(self) -> tuple[Argv, ...]:
         """All checks of the story."""
         return checks_of(self.epic, self.story, self.policy)
-
-
-def checks_of(epic: Epic, story: Story, policy: Policy) -> tuple[tuple[str, ...], ...]:
-    """What a story's merged tree must pass: the configuration's checks, the epic's, its own, each once."""
-    return tuple(dict.fromkeys((*policy.checks, *epic.spec.checks, *story.spec.checks)))
 
 
 async def saved_work(ports: Ports, attempt: AttemptId) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,13 +9,15 @@ from dataclasses import dataclass
 import anyio
 import anyio.lowlevel
 
+from mcp_server.core.checks import check_words, checks_of, limit_s
 from mcp_server.core.events import BranchMerged, MergeProven, MergeRefused
 from mcp_server.core.leases import can_repair
 from mcp_server.core.model import Cause, CheckRun, Lease, Proven, Story
 from mcp_server.core.policy import MERGE_TRIES, backoff_s
 from mcp_server.core.spec import AttemptId, Sha
-from mcp_server.engine.context import PATHS_SHOWN, Context, checks_of, saved_work
+from mcp_server.engine.context import PATHS_SHOWN, Context, saved_work
 from mcp_server.engine.environment import set_up_integration
+from mcp_server.engine.regenerate import rebased
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import Conflicted, Landing, Ports
 
@@ -42,7 +43,8 @@ class _Verdict:
     good: int
     runs: tuple[CheckRun, ...]
     """Of the last one that may land, which has the others in it."""
-    red: CheckRun | None = None
+    red: tuple[CheckRun, ...] = ()
+    """Of the one behind them, up to the red one."""
     flaky: tuple[tuple[str, ...], ...] = ()
     """Checks that were red first and then green on the same tree."""
 
@@ -58,7 +60,7 @@ async def integrate(context: Context) -> BranchMerged | MergeRefused:
         if story.proven is not None and await ports.merge.contains(attempt.epic, story.proven.head):
             return await landed(context, attempt, story.proven.head, story.files_changed)
         for _ in range(TIP_MOVES):
-            first = await ports.merge.rebase(attempt, story.base or "", story.head or "")
+            first = await rebased(context, attempt)
             if isinstance(first, Conflicted):
                 return await _conflict(context, first)
             if first.head == first.onto:
@@ -68,8 +70,8 @@ async def integrate(context: Context) -> BranchMerged | MergeRefused:
                 continue
             batch = await _chained(context, first)
             verdict = await _proved(context, batch)
-            if not verdict.good and verdict.red is not None:
-                return await _refused_for_red(context, batch[0], verdict.red)
+            if not verdict.good:
+                return await _refused_for_red(context, batch, verdict)
             await anyio.lowlevel.checkpoint_if_cancelled()  # git does not move without a proof in the journal
             if (fact := await _land(context, batch, verdict)) is not None:
                 return fact
@@ -83,11 +85,11 @@ async def _chained(context: Context, first: Landing) -> list[_Car]:
     """The batch, one rebased onto the other. Whoever cannot be has to wait for a turn of its own, to be told why."""
     batch = [_Car(context.attempt, context.story, first)]
     for attempt in context.behind:
-        story, onto = context.epic.stories[attempt.story], batch[-1].landing.head
+        onto = batch[-1].landing.head
         with suppress(Fault):
-            landing = await context.ports.merge.rebase(attempt, story.base or "", story.head or "", onto)
+            landing = await rebased(context, attempt, onto)
             if isinstance(landing, Landing) and landing.head != onto:
-                batch.append(_Car(attempt, story, landing))
+                batch.append(_Car(attempt, context.epic.stories[attempt.story], landing))
     return batch
 
 
@@ -105,7 +107,7 @@ async def _proved(context: Context, batch: Sequence[_Car]) -> _Verdict:
         if _is_green(again):
             return _Verdict(len(batch), again, flaky=(runs[-1].command,))
         runs = again
-    good, bad, red = 0, len(batch), runs[-1]
+    good, bad, red = 0, len(batch), runs
     proof: tuple[CheckRun, ...] = ()
     while bad - good > 1:
         half = (good + bad) // 2
@@ -113,7 +115,7 @@ async def _proved(context: Context, batch: Sequence[_Car]) -> _Verdict:
         if _is_green(runs):
             good, proof = half, runs
         else:
-            bad, red = half, runs[-1]
+            bad, red = half, runs
     return _Verdict(good, proof, red)
 
 
@@ -132,7 +134,8 @@ async def _checked(context: Context, batch: Sequence[_Car]) -> tuple[CheckRun, .
     cwd = await ports.merge.checkout(attempt.epic, batch[-1].landing.head)
     await set_up_integration(ports, policy.environment, attempt, own)
     for command in checks:
-        runs.append(await ports.runner.run_check(attempt, command, cwd, policy.check_timeout_s, own))
+        bound_s = limit_s(context.epic, (car.story for car in batch), policy, command)
+        runs.append(await ports.runner.run_check(attempt, command, cwd, bound_s, own))
         if runs[-1].exit_code != 0:
             break
     return tuple(runs)
@@ -152,8 +155,8 @@ async def _land(context: Context, batch: Sequence[_Car], verdict: _Verdict) -> B
             return None
         for car in rest:
             context.report(await landed(context, car.attempt, car.landing.head, car.landing.files))
-        if verdict.red is not None:
-            context.report(await _refused_for_red(context, batch[verdict.good], verdict.red))
+        if verdict.red:
+            context.report(await _refused_for_red(context, batch, verdict))
         return await landed(context, head.attempt, head.landing.head, head.landing.files)
 
 
@@ -205,12 +208,17 @@ async def _conflict(context: Context, conflict: Conflicted) -> MergeRefused:
     )
 
 
-async def _refused_for_red(context: Context, car: _Car, run: CheckRun) -> MergeRefused:
+async def _refused_for_red(context: Context, batch: Sequence[_Car], verdict: _Verdict) -> MergeRefused:
+    """The one behind those that may land is to blame; what it broke may be the guard of one of them."""
+    car, run = batch[verdict.good], verdict.red[-1]
+    ahead = [(other.story, other.landing.head) for other in batch[: verdict.good]]
     ended = f"exited with code {run.exit_code}" if run.exit_code is not None else "ran into its time limit"
-    onto = car.landing.onto
-    detail = f"The check `{shlex.join(run.command)}` {ended} on the tree merged with {onto[:10]}."
+    onto, head = car.landing.onto, car.landing.head
+    subject = check_words(context.epic, car.story, context.policy, run.command, ahead)
+    detail = f"{subject} {ended} on the tree merged with {onto[:10]}."
     saved = await _kept(context, car.attempt)
-    return MergeRefused(car.attempt, Cause.CHECKS, detail, run.tail, saved, context.ports.clock.now_s(), onto)
+    now_s = context.ports.clock.now_s()
+    return MergeRefused(car.attempt, Cause.CHECKS, detail, run.tail, saved, now_s, onto, head=head, checks=verdict.red)
 
 
 async def _kept(context: Context, attempt: AttemptId) -> str | None:

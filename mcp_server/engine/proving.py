@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 
+from mcp_server.core.checks import limit_s
 from mcp_server.core.landing import tree_checks
 from mcp_server.core.limits import Policy
 from mcp_server.core.model import NO_PORTS, CheckRun, Epic
-from mcp_server.core.spec import AttemptId, Sha
+from mcp_server.core.spec import AttemptId, Sha, StoryId
 from mcp_server.engine.environment import run_setup
 from mcp_server.errors import Code, Refused
 from mcp_server.land_port import Desk
@@ -16,12 +18,16 @@ from mcp_server.ports import Ports
 LINE_SHOWN = 200
 
 
-async def prove(ports: Ports, epic: Epic, policy: Policy, desk: Desk, sha: Sha) -> tuple[CheckRun, ...]:
-    """Run the checks of the whole epic on a commit, in a worktree of ours. Nothing runs where none are configured.
+async def prove(
+    ports: Ports, epic: Epic, policy: Policy, desk: Desk, sha: Sha, without: Collection[StoryId] = ()
+) -> tuple[CheckRun, ...]:
+    """Run the checks of the whole epic, `without` some stories, on a commit, in a worktree of ours.
+
+    Nothing runs where none are configured.
 
     Raises `Refused(checks_red)`, and `Fault` (setup among them).
     """
-    checks = tree_checks(epic, policy)
+    checks = tree_checks(epic, policy, without)
     if not checks:
         return ()
     cwd = await ports.land.desk(epic.spec.id, desk, sha)
@@ -29,7 +35,7 @@ async def prove(ports: Ports, epic: Epic, policy: Policy, desk: Desk, sha: Sha) 
     await run_setup(ports, policy.environment, attempt, cwd, NO_PORTS)
     runs: list[CheckRun] = []
     for command in checks:
-        run = await ports.runner.run_check(attempt, command, cwd, policy.check_timeout_s, NO_PORTS)
+        run = await ports.runner.run_check(attempt, command, cwd, limit_s(epic, (), policy, command), NO_PORTS)
         if run.exit_code != 0:
             raise _red(run, desk, sha)
         runs.append(run)

@@ -8,7 +8,7 @@ import anyio
 
 from mcp_server.core.events import Rollback, RollbackGivenUp, RollbackProven, StoriesRolledBack
 from mcp_server.core.limits import Policy
-from mcp_server.core.model import Epic, Ledger, RollingBack, Story
+from mcp_server.core.model import CheckRun, Epic, Ledger, RollingBack, Story
 from mcp_server.core.policy import backoff_s
 from mcp_server.core.rollback import still_stands, to_roll_back
 from mcp_server.core.spec import AttemptId, EpicId, StoryId
@@ -60,9 +60,11 @@ async def _tried(engine: Engine, asked: RollBack, policy: Policy) -> StoriesRoll
     reverts = await ports.land.revert(name, [_undo(name, story) for story in stories], asked.reason)
     if isinstance(reverts, Clash):
         raise _clash(epic, stories, reverts)
-    runs = () if reverts.head == reverts.onto else await prove(ports, epic, policy, Desk.ROLLBACK, reverts.head)
+    going, runs = tuple(s.spec.id for s in stories), tuple[CheckRun, ...]()
+    if reverts.head != reverts.onto:
+        runs = await prove(ports, epic, policy, Desk.ROLLBACK, reverts.head, going)
     rolling = RollingBack(
-        tuple(s.spec.id for s in stories),
+        going,
         tuple(s.attempt for s in stories),
         tuple(s.merged_as or "" for s in stories),
         reverts.onto,

@@ -192,8 +192,13 @@ def test_a_proof_is_of_the_commit_where_its_checks_ran() -> None:
     assert not is_proven(life.epic, "head")
 
 
-def test_the_whole_tree_must_pass_each_check_of_the_epic_once() -> None:
+def test_the_whole_tree_must_pass_each_check_of_the_epic_once_and_the_guards_of_who_is_there() -> None:
+    lint, test, one, two = (("make", word) for word in ("lint", "test", "one", "two"))
     life = Life()
-    life.plan(story("a", checks=(("make", "one"),)), checks=(("make", "test"), ("make", "lint")))
-    policy = replace(PARALLEL, checks=(("make", "lint"),))
-    assert tree_checks(life.epic, policy) == (("make", "lint"), ("make", "test"))
+    life.plan(story("a", checks=(one,), guards=(two, test)), story("b", guards=(one,)), story("c"), checks=(test, lint))
+    policy = replace(PARALLEL, checks=(lint,))
+    assert tree_checks(life.epic, policy) == (lint, test)
+    life.start()
+    life.merge("a", "b")
+    assert tree_checks(life.epic, policy) == (lint, test, two, one)
+    assert tree_checks(life.epic, policy, without=("a",)) == (lint, test, one)

@@ -237,7 +237,7 @@ async def test_a_branch_that_never_stands_still_is_given_up() -> None:
         await ran(world, "a")
         judge = world.runner.judge
 
-        def meddled(attempt: AttemptId, command: tuple[str, ...], cwd: Path) -> int:
+        def meddled(attempt: AttemptId, command: tuple[str, ...], cwd: Path) -> int | None:
             world.truth.push(EPIC, f"by hand {len(world.truth.pushed)}")
             return judge(attempt, command, cwd)
 
@@ -260,9 +260,11 @@ async def test_a_dependant_that_starts_while_it_is_checked_stays_and_the_story_d
             await anyio.sleep(50)
             world.start()
 
+        told: list[Refused] = []
         async with anyio.create_task_group() as group:
             group.start_soon(later)
-            refused = await _refused(world, "a")
+            told.append(await _refused(world, "a"))
+        [refused] = told
         assert (refused.code, world.of("a").state) == (Code.BUILT_ON, "merged")
         await world.rest()
         assert world.states() == {"a": "merged", "b": "merged"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -13,7 +15,7 @@ from tests.server.sub_agent import SubAgent, commands_in
 pytestmark = pytest.mark.anyio
 
 
-async def _start(lead: Lead, scene: Scene, *stories: dict[str, object], **epic: object) -> dict[str, object]:
+async def _start(lead: Lead, scene: Scene, *stories: dict[str, object], **epic: Any) -> dict[str, object]:
     scene.epic(*stories, **epic)
     await lead.ask("plan_epic", epic_file="epic.yaml")
     return await lead.ask("start_wave", epic="notes", through="all", strategy="agent-teams")
@@ -174,6 +176,7 @@ async def test_a_conflict_comes_back_with_both_sides_and_is_mended_by_its_comman
     reply = await two.done()
     assert reply["answer"] == "repair"
     assert name in reply["detail"]
+    assert "\nS1 " in reply["detail"], "whom it conflicted with"
     *looks, rebase, go_on = reply["commands"]
     assert "+print('one')" in two.run(looks[0])
     assert "+print('two')" in two.run(looks[1])
