@@ -167,7 +167,7 @@ async def test_a_request_that_is_open_already_takes_the_push(
 async def test_without_gh_the_commands_are_named_and_nothing_is_pushed(
     real: RealWorld, tip: Sha, remote: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.which", {}.get)
+    monkeypatch.setattr("shutil.which", dict[str, str]().get)
     refused = await refused_offer(real, tip, remote)
     assert f"git push origin {tip}:refs/heads/epicwave/e" in refused.remedy
     assert "gh pr create --base main --head epicwave/e" in refused.remedy
