@@ -90,7 +90,7 @@ class World:
             worktrees=GitWorktrees(self.repository, root, pool),
             merge=GitMerge(self.repository, root, pool),
             runner=self._runner(),
-            land=GitLand(self.repository, root),
+            land=GitLand(self.repository, root, pool),
         )
 
     async def put_away(self, limit_s: float, *, waits: bool = False) -> None:

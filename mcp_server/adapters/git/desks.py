@@ -7,9 +7,9 @@ from pathlib import Path
 
 import anyio
 
-from mcp_server.adapters.git import trees
 from mcp_server.adapters.git.include import include
 from mcp_server.adapters.git.names import RECOVERY
+from mcp_server.adapters.git.pool import Pool
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.core.spec import EpicId, Sha
 from mcp_server.errors import Fault, FaultCause
@@ -21,20 +21,20 @@ class Desks:
     """`<root>/<epic>/_landing` and `_rollback`, detached; nothing of value is ever in them."""
 
     repository: Repository
-    root: Path
+    pool: Pool
 
     async def made(self, epic: EpicId, desk: Desk, sha: Sha) -> Path:
         """The worktree, new and at the commit."""
         path = self._folder(epic, desk)
-        await trees.remove(self.repository, path, _reason(epic, desk))
-        await trees.add(self.repository, path, sha, _reason(epic, desk), sha)
+        await self.pool.remove(path, _reason(epic, desk))
+        await self.pool.add(path, None, _reason(epic, desk), sha)
         await include(self.repository, path)
         return path
 
     async def close(self, epic: EpicId) -> None:
         """Remove both."""
         for desk in Desk:
-            await trees.remove(self.repository, self._folder(epic, desk), _reason(epic, desk))
+            await self.pool.remove(self._folder(epic, desk), _reason(epic, desk))
 
     async def merged(self, epic: EpicId, desk: Desk, ours: Sha, theirs: Sha) -> str | Clash:
         """The tree of both together, made as `git merge` makes it; no commit, no ref."""
@@ -49,7 +49,7 @@ class Desks:
         return (await git.write("write-tree", at=path)).text
 
     def _folder(self, epic: EpicId, desk: Desk) -> Path:
-        return self.root / epic / desk
+        return self.pool.root / epic / desk
 
 
 def _reason(epic: EpicId, desk: Desk) -> str:

@@ -17,6 +17,7 @@ from mcp_server.adapters.git import pull_request
 from mcp_server.adapters.git.command import Git
 from mcp_server.adapters.git.desks import Desks, recovery_ref, same_folder
 from mcp_server.adapters.git.names import integration_branch
+from mcp_server.adapters.git.pool import Pool
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.reverting import Reverting
 from mcp_server.adapters.git.status import status
@@ -33,10 +34,10 @@ _OURS = ("epicwave/", "epicwave-work/")
 class GitLand:
     """Stores nothing: each call looks at the repository as it is."""
 
-    def __init__(self, repository: Repository, root: Path) -> None:
+    def __init__(self, repository: Repository, root: Path, pool: Pool | None = None) -> None:
         self._repository = repository
         self._git = repository.git
-        self._desks = Desks(repository, root.resolve())
+        self._desks = Desks(repository, pool or Pool(repository, root))
         self._reverting = Reverting(repository, self._desks)
 
     # --- landing
