@@ -109,6 +109,7 @@ _LAYERS = {
     "front": 0,
     "core": 1,
     "probe": 2,
+    "land_port": 2,
     "ports": 3,
     "adapters": 4,
     "engine": 4,
