@@ -1,7 +1,7 @@
 """The agent of `torture.py`: does its story, or lies, crashes or hangs, and writes down outside what it really did.
 
-`python -I -S torture_agent.py SEED TRUTH_FOLDER`, in a worktree. In the folder is `plan.json`; each start adds a file of
-its own with one JSON line for each thing that is done, after it is done. What it does by seed, story and attempt.
+`python -I -S torture_agent.py SEED TRUTH_FOLDER`, in a worktree. In the folder is `plan.json`; each start adds a file
+of its own with one JSON line for each thing that is done, after it is done. Seed, story and attempt say what it does.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def _strike(place: TorturePlace) -> None:
         if "after" in how:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    SqliteJournal.append = append
+    setattr(SqliteJournal, "append", append)  # noqa: B010 - a type checker does not like it otherwise
     homes: dict[str, Any] = {"rmtree": shutil, "rename": os, "rmdir": os}
     for name in FILES:
         setattr(homes[name], name, _deadly(place, name, getattr(homes[name], name)))
@@ -180,7 +180,7 @@ async def _persist(world: World, engine: Engine) -> int:
 
 
 def ended(pid: int, limit_s: float) -> int | None:
-    """How an engine ended (as in `subprocess`: negative for a signal); None when it had to be killed for want of time."""
+    """How an engine ended (negative for a signal); None when it had to be killed for want of time."""
     until_s = time.monotonic() + limit_s
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)

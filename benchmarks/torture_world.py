@@ -21,7 +21,7 @@ SLOTS = 4
 STALL_S = 4.0
 BASE_LINES = 12
 CHECK = """#!/bin/sh
-# Red when there is a file in rot/, both halves of a pair, or what a conflict leaves. An order of `torture.py` may strike.
+# Red when there is a file in rot/, both halves of a pair, or what a conflict leaves. An order may strike.
 if [ -z "$TORTURE_JUDGE" ] && [ -d "{orders}/check" ]; then
   printf x >> "{orders}/check/count"; order="{orders}/check/$(($(wc -c < "{orders}/check/count")))"
   if [ -e "$order" ] && mv "$order" "$order.fired" 2>/dev/null; then
@@ -36,8 +36,8 @@ grep -rqs '^<<<<<<<' shared work && exit 1
 exit 0
 """
 GIT = """#!/bin/sh
-# The first git on the PATH of an epic. A folder is named by words of a command of the engine's own, and has an order for
-# the calls whose numbers are files in it: kill git or the engine before, during or after it.
+# The first git on the PATH of an epic. A folder is named by words of a command of the engine's own, and the files in it
+# by numbers of calls. What such a file orders is done: kill git or the engine before, during or after it.
 case "$*" in *no-hooks*)
 for folder in "{orders}"/*/; do
   call=${{folder%/}}; call=${{call##*/}}
