@@ -29,14 +29,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import anyio
 import trio.testing
 import yaml
-from history_world import Actors, History, measured_chance, move, read_window
+from history_world import Actors, History, Run, Window, measured_chance, move, read_window, wrong
 
 from mcp_server.adapters.journal.sqlite import SqliteJournal
 from mcp_server.core.events import MergeRefused
@@ -63,37 +63,6 @@ class Asked:
     repair: float = 1.0
     policies: tuple[str, ...] = ("serial", "exclusive", "optimistic")
     seed: int = 0
-
-
-@dataclass(slots=True)
-class Run:
-    """One window under one policy."""
-
-    minutes: float = 0.0
-    repairs: int = 0
-    asked_for: int = 0
-    """Times that stories waited for a person."""
-    conflicts: int = 0
-    checks: int = 0
-    tree: str = ""
-    merged: int = 0
-    real_s: float = 0.0
-
-
-@dataclass(slots=True)
-class Window:
-    """One window under all policies."""
-
-    title: str
-    stories: int
-    work_min: float
-    most: float
-    """Speed-up that dependencies and slots alone would allow."""
-    runs: dict[str, Run] = field(default_factory=dict[str, Run])
-
-    def faster(self, policy: str) -> float:
-        """The speed-up over serial."""
-        return self.runs["serial"].minutes / self.runs[policy].minutes
 
 
 def config(policy: str, asked: Asked, folder: Path) -> dict[str, object]:
@@ -201,20 +170,6 @@ def windows_in(folder: Path) -> list[tuple[str, list[dict[str, object]]]]:
         for number, window in enumerate(json.loads(path.read_text("utf-8")), 1):
             found.append((f"{path.stem.removesuffix('-50')} {number}", window))
     return found
-
-
-def wrong(window: Window) -> list[str]:
-    """What must not be; nothing when all is well."""
-    first = next(iter(window.runs.values()))
-    return [
-        f"{window.title}, {policy}: {what}"
-        for policy, run in window.runs.items()
-        for what, bad in (
-            (f"{run.merged} of {window.stories} stories are merged", run.merged != window.stories),
-            (f"its tree {run.tree[:10]} is not {first.tree[:10]}", run.tree != first.tree),
-        )
-        if bad
-    ]
 
 
 def main() -> int:

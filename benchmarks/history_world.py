@@ -7,7 +7,8 @@ What a story does to a file is lines of its own, so that in the end every order 
 - with each other story, by chance, one pair of lines with nothing between them: side by side that is a conflict.
 
 The chance is `0.05 + 0.01 * hunks * hunks`, at most 0.4: measured by `history_chance.py` in the history of this project
-on consecutive changes to a file of which the later one replaces no line of the earlier one, where 70 of 406 conflict.
+on consecutive changes to a file of which the later one replaces no line of the earlier one. It gives 20 % for pairs of
+such commits, where 19 % of 152 conflicted in truth.
 """
 
 from __future__ import annotations
@@ -204,6 +205,51 @@ class Actors:
 
     async def end_leftover(self, attempt: AttemptId, process: Process | None) -> None:
         """See `Runner`."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One window under one policy."""
+
+    minutes: float = 0.0
+    repairs: int = 0
+    asked_for: int = 0
+    """Times that stories waited for a person."""
+    conflicts: int = 0
+    checks: int = 0
+    tree: str = ""
+    merged: int = 0
+    real_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Window:
+    """One window under all policies."""
+
+    title: str
+    stories: int
+    work_min: float
+    most: float
+    """Speed-up that dependencies and slots alone would allow."""
+    runs: dict[str, Run] = field(default_factory=dict[str, Run])
+
+    def faster(self, policy: str) -> float:
+        """The speed-up over serial."""
+        return self.runs["serial"].minutes / self.runs[policy].minutes
+
+
+def wrong(window: Window) -> list[str]:
+    """What must not be; nothing when all is well."""
+    first = next(iter(window.runs.values()))
+    return [
+        f"{window.title}, {policy}: {what}"
+        for policy, run in window.runs.items()
+        for what, bad in (
+            (f"{run.merged} of {window.stories} stories are merged", run.merged != window.stories),
+            (f"its tree {run.tree[:10]} is not {first.tree[:10]}", run.tree != first.tree),
+        )
+        if bad
+    ]
 
 
 async def move(clock: trio.testing.MockClock) -> None:

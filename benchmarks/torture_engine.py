@@ -67,9 +67,9 @@ def forked(place: TorturePlace, *, goes_on: bool) -> int:
         (place.orders / "engine.pid").write_text(str(os.getpid()), "utf-8")
         _strike(place)
         code = anyio.run(_live, place, goes_on)
-    except BaseException:  # noqa: BLE001 - the end of a process: told in its log, and by its code
-        traceback.print_exc()
-    finally:
+    finally:  # the end of a process: told in its log, and by its code
+        if code == BROKEN:
+            traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

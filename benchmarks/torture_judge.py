@@ -115,7 +115,9 @@ def _too_early(found: Evidence, start: Start, landed: Iterable[Start]) -> list[s
     behind = found.ancestors[start.base]
     lines: list[str] = []
     for needed in found.depends.get(start.story, ()):
-        commits = {sha for each in landed if each.story == needed for t in each.committed for sha in found.adders[t]}
+        commits = {
+            sha for each in landed if each.story == needed for t in each.committed for sha in found.adders.get(t, ())
+        }
         if not commits or not commits <= behind:
             lines.append(f"{start.story}, attempt {start.attempt} started without {needed}")
     return lines
