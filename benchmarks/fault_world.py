@@ -99,7 +99,7 @@ class FaultPlace(Place):
 
     def run(self) -> subprocess.Popen[str]:
         """Start the epic, or go on with it."""
-        return self.start("run", "epic.yaml", "--strategy", "asyncio")
+        return self.start("run", "epic.yaml", "--strategy", "asyncio", "--allow-checks")
 
     def agents(self, part: str = "") -> list[psutil.Process]:
         """Living agents, or (`leash.py`) their leashes."""

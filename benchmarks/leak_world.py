@@ -19,7 +19,11 @@ import psutil
 import yaml
 
 import mcp_server
+from mcp_server.adapters.formats.detect import read_epic
+from mcp_server.core.checks import brought
 from mcp_server.core.model import StoryState
+from mcp_server.core.planning import plan
+from mcp_server.server.allowed import Allowed
 from mcp_server.server.host import holding
 from mcp_server.server.mirror import Mirror
 
@@ -53,7 +57,13 @@ class Place:
         self.git("init", "-q", "-b", "main")
         self.git("add", "-A")
         self.git("commit", "-q", "-m", "Begin")
+        self._allow()
         self.before = self._checkout()
+
+    def _allow(self) -> None:
+        """The user of the repository has allowed the commands that its epic brings."""
+        spec = plan(read_epic(self.repo / "epic.yaml").draft).spec
+        Allowed(self.repo / ".git" / "epicwave").allow(brought(spec, frozenset()))
 
     def _write_files(self, dice: random.Random) -> None:
         names = [f"S{n}" for n in range(1, dice.randint(3, 5) + 1)]

@@ -24,6 +24,7 @@ class Code(StrEnum):
     UNKNOWN_STORY = "unknown_story"
     EPIC_BUSY = "epic_busy"
     EPIC_EXISTS = "epic_exists"
+    CHECKS_NOT_ALLOWED = "checks_not_allowed"
     NOTHING_READY = "nothing_ready"
     BUDGET_SPENT = "budget_spent"
     TOO_LATE = "too_late"

@@ -11,6 +11,7 @@ import anyio
 import typer
 
 from mcp_server.adapters.agents.output import plain_lines
+from mcp_server.core.checks import fingerprints
 from mcp_server.core.model import HOLDS_FILES, Ledger, Story, StoryState
 from mcp_server.core.policy import jitter, poll_after_s
 from mcp_server.core.spec import AttemptId, EpicId, StoryId
@@ -53,6 +54,7 @@ async def show_log(repo: Path, asked: Asked) -> None:
     if not asked.follow:
         await printed.show(number)
         printed.must_be(number)
+        printed.prove(story, number)
         return
     await _follow(printed, mirror, number)
 
@@ -70,6 +72,7 @@ async def _follow(printed: Printed, mirror: Mirror, number: int) -> None:
             number += 1
             continue
         if resting or over:
+            printed.prove(story, number)
             printed.end(f"{story.state} (attempt {story.attempt})")
             return
         quiet_s, share = anyio.current_time() - quiet_since_s, jitter(os.getpid(), anyio.current_time())
@@ -120,6 +123,13 @@ class Printed:
         """Say how it stands now; on standard error, since standard output is the log."""
         if not self.asked.as_json:
             typer.echo(f"== {self.epic}/{self.asked.story} is {words}", err=True)
+
+    def prove(self, story: Story, number: int) -> None:
+        """With the output of checks: on which trees they ran last and how they ended, on standard error."""
+        last = story.attempt if story.proven is not None or story.failure is None else story.failure.attempt
+        if self.asked.checks and not self.asked.as_json and last == number:
+            for line in fingerprints(story):
+                typer.echo(f"== {line}", err=True)
 
     def must_be(self, number: int) -> None:
         """Raises `Refused(bad_argument)` when there was no log."""

@@ -28,6 +28,7 @@ IN_A_TERMINAL = {
     Code.UNKNOWN_EPIC: "`epicwave status` lists all epics; `epicwave run FILE` plans one and runs it.",
     Code.UNKNOWN_STORY: "`epicwave status EPIC` lists its stories.",
     Code.TOO_LATE: "`epicwave status EPIC` tells what has become of it.",
+    Code.CHECKS_NOT_ALLOWED: "Look at them; `epicwave allow FILE` says yes, `run FILE --allow-checks` says it too.",
     Code.EPIC_BUSY: "Follow it with `epicwave watch EPIC`, or stop it with `epicwave cancel EPIC`, then try again.",
 }
 """Remedies that name tools, in words for whoever has none but commands."""
@@ -57,6 +58,9 @@ def run(
     through: Annotated[str, typer.Option(help="'all', 'ready', or the number of the last wave to run.")] = "all",
     redo: Redo = False,
     attach: Annotated[bool, typer.Option("--attach", help="In the engine process, which outlives this.")] = False,
+    allow_checks: Annotated[
+        bool, typer.Option("--allow-checks", help="Allow the commands that the epic brings, as `allow --yes` does.")
+    ] = False,
     as_json: Json = False,
     repo: Repo = Path(),
 ) -> None:
@@ -67,8 +71,23 @@ def run(
     from mcp_server.cli.attach import run_attached  # noqa: PLC0415
     from mcp_server.cli.run import Asked, run_epic  # noqa: PLC0415
 
-    asked = Asked(epic, strategy, slots, agent, through, redo=redo, as_json=as_json)
+    asked = Asked(epic, strategy, slots, agent, through, redo=redo, as_json=as_json, allow_checks=allow_checks)
     raise typer.Exit(anyio.run(run_attached if attach else run_epic, repo.absolute(), asked))
+
+
+@app.command()
+def allow(
+    epic: Annotated[str | None, typer.Argument(metavar="[EPIC]", help="Id of a planned epic, or its file.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Allow them without asking.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="Only show them; without EPIC all that is allowed.")] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Allow them no more; without EPIC none at all.")] = False,
+    repo: Repo = Path(),
+) -> None:
+    """Look at the commands that an epic file brings (checks, guards, agents) and allow them here, once for good."""
+    from mcp_server.cli.allow import Asked  # noqa: PLC0415
+    from mcp_server.cli.allow import allow as allow_commands  # noqa: PLC0415
+
+    raise typer.Exit(anyio.run(allow_commands, repo.absolute(), Asked(epic, yes, listed, forget)))
 
 
 @app.command()

@@ -9,6 +9,7 @@ import anyio
 from rich.console import Console
 
 from mcp_server.adapters.formats.detect import read_epic
+from mcp_server.cli.allow import must_be_allowed
 from mcp_server.cli.exits import INTERRUPTED
 from mcp_server.cli.follow import Following, Screen
 from mcp_server.cli.screen import open_screen
@@ -41,6 +42,7 @@ class Asked:
     through: str = "all"
     redo: bool = False
     as_json: bool = False
+    allow_checks: bool = False
 
     def launch(self, epic: EpicId) -> Launch:
         """The same as a request. Whoever runs an epic again wants what failed or was cancelled tried again."""
@@ -89,6 +91,7 @@ async def planned_epic(world: World, asked: Asked, console: Console) -> Plan:
     planned = plan(reading.draft, redo=asked.redo, config_checks=bool(world.settings().epic.checks))
     for note in (*planned.warnings, *reading.notes, *await world.notices()):
         console.print(f"note: {note}")
+    must_be_allowed(world, planned.spec, console, yes=asked.allow_checks)
     return planned
 
 

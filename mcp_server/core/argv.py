@@ -45,3 +45,16 @@ def split(text: str) -> tuple[str, ...]:
     if _ASSIGNMENT.match(words[0]):
         raise ShellSyntaxError(f"{command!r} begins with an assignment.", f"Write 'env {shlex.join(words)}'.")
     return words
+
+
+def quoted(word: str) -> str:
+    r"""The word as a shell would take it back; what is not seen when it is printed is escaped, as in `$'a\nb'`."""
+    if word.isprintable():
+        return shlex.quote(word)
+    return "$'" + "".join(_escaped(letter) for letter in word) + "'"
+
+
+def _escaped(letter: str) -> str:
+    if letter in "\\'":
+        return "\\" + letter
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shlex
 
+from mcp_server.core.checks import guard_of, spoken
 from mcp_server.core.model import Cause, Epic, Failure, Story, StoryState, is_team
-from mcp_server.core.spec import AttemptId
+from mcp_server.core.spec import Argv, AttemptId
 
 FILES_SHOWN = 40
 """Paths of one earlier story that are listed before the rest is counted."""
+RIVALS_SHOWN = 3
+RIVAL_WORDS = 600
+"""Characters of the description of a story that was in conflict with this one."""
 STORIES_SHOWN = 15
 """Earlier stories that are listed, the story's own dependencies first."""
 
 
-def brief(epic: Epic, story: Story, attempt: AttemptId, checks: tuple[tuple[str, ...], ...]) -> str:
+def brief(epic: Epic, story: Story, attempt: AttemptId, checks: tuple[Argv, ...]) -> str:
     """The whole text that an agent gets, on its standard input or when it claims the story, in Markdown."""
     spec = story.spec
     parts = [
@@ -24,8 +28,9 @@ def brief(epic: Epic, story: Story, attempt: AttemptId, checks: tuple[tuple[str,
         _section("Files", _files(spec.files)),
         _section("Earlier stories, already in your worktree", _earlier(epic, story)),
         _section("Why the last attempt did not land", _failure(story.failure)),
+        _section("Whom it conflicted with", _rivals(epic, story)),
         _section("What the lead says", story.advice),
-        _section("Checks", _checks(checks)),
+        _section("Checks", _checks(epic, story, checks)),
         _section("Ports", _ports(story.ports) if is_team(epic) else ""),
         _section("How your work is taken", _TEAM_RULES if is_team(epic) else _RULES),
     ]
@@ -89,13 +94,48 @@ def _failure(failure: Failure | None) -> str:
     return text
 
 
+def rivals(epic: Epic, story: Story) -> list[Story]:
+    """Merged stories that changed files in which the story's last attempt conflicted, the last one first."""
+    failure = story.failure
+    paths = set(failure.paths) if failure is not None and failure.cause is Cause.CONFLICT else set[str]()
+    merged = (s for s in epic.stories.in_state(StoryState.MERGED) if s.merged_as is not None)
+    return sorted((s for s in merged if not paths.isdisjoint(s.files_changed)), key=lambda s: -s.merge_rank)
+
+
+def _rivals(epic: Epic, story: Story) -> str:
+    """What those wanted, and how both sides of the conflict are seen: whoever mends it must keep both."""
+    failure, found = story.failure, rivals(epic, story)
+    if failure is None or not found:
+        return ""
+    told: list[str] = []
+    for other in found[:RIVALS_SHOWN]:
+        wanted = " ".join(other.spec.description.split())
+        told.append(f"- {other.spec.id} {other.spec.title}: {wanted[:RIVAL_WORDS] or 'no description'}")
+    paths = shlex.join(failure.paths[:FILES_SHOWN])
+    saved = failure.saved_ref
+    if saved:
+        told += [
+            f"\nTheir side: `git diff {saved}...HEAD -- {paths}`. Yours: `git diff HEAD...{saved} -- {paths}`.",
+            f"Start with `git cherry-pick HEAD..{saved}`, settle these files so that both intents hold, and go on.",
+        ]
+    return "\n".join(told)
+
+
 def _ports(own: range) -> str:
     """For whom no environment of ours reaches; a process has it as EPICWAVE_PORT_BASE."""
     return f"Serve only on ports {own[0]} to {own[-1]}: other stories have others." if own else ""
 
 
-def _checks(checks: tuple[tuple[str, ...], ...]) -> str:
+def _checks(epic: Epic, story: Story, checks: tuple[Argv, ...]) -> str:
     if not checks:
         return ""
-    lines = "\n".join(f"- `{shlex.join(c)}`" for c in checks)
+    lines = "\n".join(f"- `{spoken(c)}`{_whose(epic, story, c)}" for c in checks)
     return f"These must pass on the merged tree; run them before you finish:\n\n{lines}"
+
+
+def _whose(epic: Epic, story: Story, command: Argv) -> str:
+    """Whose guard a check is, if it is one."""
+    owner = guard_of(epic, command)
+    if owner is not None:
+        return f" (the guard of {owner.spec.id}, which is merged: keep it green)"
+    return " (your story's guard: all later stories will have to keep it green)" * (command in story.spec.guards)

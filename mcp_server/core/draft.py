@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from mcp_server.core.footprint import normalise
-from mcp_server.core.spec import EpicSpec, StorySpec
+from mcp_server.core.spec import Argv, EpicSpec, Limits, StorySpec
 from mcp_server.errors import Code, Refused
 
 MAX_STORIES = 2_000
@@ -65,9 +65,11 @@ class DraftStory:
     critical: bool = False
     minutes: float | None = None
     points: float | None = None
-    checks: tuple[tuple[str, ...], ...] = ()
+    checks: tuple[Argv, ...] = ()
     agent: str | None = None
     done: bool = False
+    guards: tuple[Argv, ...] = ()
+    check_limits: Limits = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +81,14 @@ class EpicDraft:
     """As its author gave it; None when it has to be made from the title or the file's name."""
     title: str = ""
     goal: str = ""
-    checks: tuple[tuple[str, ...], ...] = ()
+    checks: tuple[Argv, ...] = ()
     agent: str | None = None
     fallback_agent: str | None = None
     source: str = "inline"
     line: int | None = None
     """Line of the id."""
     errors: tuple[PlanError, ...] = ()
+    check_limits: Limits = ()
 
 
 class BadEpic(Refused):
@@ -179,11 +182,21 @@ def spec_of(draft: EpicDraft, *, redo: bool) -> EpicSpec:
             agent=story.agent,
             done=story.done and not redo,
             line=story.line,
+            guards=story.guards,
+            check_limits=story.check_limits,
         )
         for story in draft.stories
     )
     return EpicSpec(
-        epic_id(draft), draft.title, draft.goal, stories, draft.checks, draft.agent, draft.fallback_agent, draft.source
+        id=epic_id(draft),
+        title=draft.title,
+        goal=draft.goal,
+        stories=stories,
+        checks=draft.checks,
+        agent=draft.agent,
+        fallback_agent=draft.fallback_agent,
+        source=draft.source,
+        check_limits=draft.check_limits,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mcp_server.core.limits import Policy
-from mcp_server.core.model import NOTHING_USED, Cause, Lease, Process, Proven, Usage
+from mcp_server.core.model import NOTHING_USED, Cause, CheckRun, Lease, Process, Proven, Usage
 from mcp_server.core.spec import AttemptId, EpicId, EpicSpec, Sha, StoryId
 
 
@@ -193,6 +193,10 @@ class MergeRefused:
     """The tip that it was tried on."""
     paths: tuple[str, ...] = ()
     """Files in conflict."""
+    head: Sha | None = None
+    """What it was rebased to, when checks ran."""
+    checks: tuple[CheckRun, ...] = ()
+    """All that ran, the red one last."""
 
 
 @dataclass(frozen=True, slots=True)

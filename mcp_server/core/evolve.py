@@ -125,6 +125,7 @@ def _queue(epic: Epic, members: tuple[StoryId, ...], attempts: int, notes: tuple
             state=StoryState.QUEUED,
             budget=story.attempt + attempts,
             faults=0,
+            conflicts=0,
             forgiven=story.used.plus(story.using) if over else story.forgiven,
             not_before_s=0.0,
             stop_reason="",

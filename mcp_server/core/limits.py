@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mcp_server.core.spec import Limits
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -54,10 +56,14 @@ class Policy:
     attempt_timeout_s: float = 1800.0
     stall_timeout_s: float = 600.0
     check_timeout_s: float = 600.0
+    """For each check that has no limit of its own."""
     lease_s: float = 900.0
     """How long a sub-agent may be silent, and its worktree unchanged, before its story goes to the next one."""
     repairs: int = 2
-    """Times the same sub-agent may mend a conflict or a red check, within one attempt."""
+    """Times the same sub-agent may mend a conflict or a red check, within one attempt; and times that a conflict, of
+    whomever, costs a story no attempt. After that a conflict waits for a human."""
+    batch: int = 4
+    """Stories with disjoint files that may be checked and land together."""
     agent: str = "claude"
     checks: tuple[tuple[str, ...], ...] = ()
     fallback: str = ""
@@ -78,3 +84,5 @@ class Policy:
     adaptive_slots: bool = False
     """Faults and rate limits lower the wave's slots, calm raises them again."""
     seed: int = 0  # of the jitter in all waits
+    check_limits: Limits = ()
+    """Of `checks`."""

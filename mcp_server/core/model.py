@@ -65,6 +65,17 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckRun:
+    """One check's fingerprint: what was run on which tree and how it ended."""
+
+    command: tuple[str, ...]
+    exit_code: int | None
+    """None when it was ended at its time limit."""
+    seconds: float
+    tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """How the last attempt ended, kept for the next brief and for the status."""
 
@@ -81,17 +92,12 @@ class Failure:
     """Files in which it conflicted."""
     answered: bool = False
     """The lead had the story started again since: a question is not open any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckRun:
-    """One check's fingerprint: what was run on which tree and how it ended."""
-
-    command: tuple[str, ...]
-    exit_code: int | None
-    """None when it was ended at its time limit."""
-    seconds: float
-    tail: str = ""
+    stuck: bool = False
+    """It conflicted again and again: the story waits for a human."""
+    head: Sha | None = None
+    """What its commits were rebased to, and `checks` ran on."""
+    checks: tuple[CheckRun, ...] = ()
+    """What ran, up to the red one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,10 @@ class Proven:
     onto: Sha
     head: Sha
     checks: tuple[CheckRun, ...]
+    at: Sha | None = None
+    """The end of the batch, where the checks ran; None when that is `head` itself."""
+    flaky: tuple[tuple[str, ...], ...] = ()
+    """Checks that were red first and then green on the same tree."""
 
 
 class Process(NamedTuple):
@@ -193,6 +203,8 @@ class Story(NamedTuple):
     """The current attempt's, from the claim on; kept after its end for whoever still reports with it."""
     repairs: int = 0
     """Times the current attempt was given back to its sub-agent after a conflict or a red check."""
+    conflicts: int = 0
+    """Attempts that ended with a conflict and cost it none, since a wave last released it."""
     advice: str = ""
     """What the lead answered or advised; the next brief has it."""
     merge_faults: int = 0
@@ -271,6 +283,8 @@ class Epic(NamedTuple):
     paused: str = ""  # why the lead paused it; empty when nobody did
     used: Usage = NOTHING_USED
     """What all its attempts have cost so far."""
+    flaky: frozenset[tuple[str, ...]] = frozenset()
+    """Checks that were red and green on the same tree."""
 
 
 @dataclass(frozen=True, slots=True)

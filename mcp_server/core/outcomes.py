@@ -83,7 +83,8 @@ def _went_on(
                 lease=replace(story.lease, head=event.head) if story.lease is not None else None,
             )
         case MergeProven():
-            return put(epic, story, proven=event.proven)
+            flaky = epic.flaky.union(event.proven.flaky) if event.proven.flaky else epic.flaky
+            return put(epic._replace(flaky=flaky), story, proven=event.proven)
         case _:
             return _merged(epic, story, event)
 
@@ -149,7 +150,7 @@ def _failed(ledger: Ledger, epic: Epic, story: Story, event: AttemptFailed | Mer
     """An attempt or a merge ended badly: try again while the budget lasts, else failed for good."""
     failure = Failure(event.cause, event.detail, story.attempt, event.tail, event.saved_ref)
     if isinstance(event, MergeRefused):
-        failure = replace(failure, onto=event.onto, paths=event.paths)
+        failure = replace(failure, onto=event.onto, paths=event.paths, head=event.head, checks=event.checks)
         if event.cause is Cause.FAULT and story.merge_faults + 1 < MERGE_TRIES:
             faults = story.merge_faults + 1  # the work is good: it stays in the queue and is tried again later
             return put(epic, story, merge_faults=faults, not_before_s=event.at_s + backoff_s(faults), failure=failure)
@@ -163,12 +164,13 @@ def _failed(ledger: Ledger, epic: Epic, story: Story, event: AttemptFailed | Mer
 def _is_free(ledger: Ledger, epic: Epic, story: Story, event: AttemptFailed | MergeRefused) -> bool:
     """True for an end that costs the story no attempt: a rate limit, or a fault that is not its own.
 
-    The world's doing never is; a crash, a stall or a lost lease is not while the breaker is open, since the attempt was
-    its probe, or one of those that showed that something is wrong with them all. `fault_tries` bounds it.
+    The world's doing never is, nor a conflict while repairs are left: others were faster. A crash, a stall or a lost
+    lease is not while the breaker is open, since the attempt was its probe, or one of those that showed that something
+    is wrong with them all. `fault_tries` bounds it.
     """
     assert epic.wave is not None, "only a wave starts attempts"  # noqa: S101 - for the type checker
     if isinstance(event, MergeRefused):
-        return False
+        return event.cause is Cause.CONFLICT and story.conflicts + story.repairs < epic.wave.policy.repairs
     if event.cause is Cause.RATE_LIMIT:
         return True
     breaker = ledger.breakers.get(profile_of(epic, story))
@@ -199,9 +201,11 @@ def _ended(epic: Epic, story: Story, failure: Failure, *, is_free: bool, at_s: f
     if left and not cancelled and story_share(story, policy.budget) >= 1.0:
         words = f"{story_words(story, policy.budget)} are used. The attempt ended as {failure.cause}: {failure.detail}"
         failure, left = replace(failure, cause=Cause.BUDGET, detail=words), False
+    if failure.cause is Cause.CONFLICT and story.state is StoryState.MERGING and not is_free:
+        failure = replace(failure, stuck=True)
     if story.state is StoryState.STOPPING:
         to = stopped_state(story) if left else StoryState.FAILED
-    elif failure.cause is Cause.QUESTION:
+    elif failure.cause is Cause.QUESTION or failure.stuck:
         to = StoryState.PENDING  # until somebody answers
     elif left:
         to = StoryState.QUEUED if running else StoryState.PENDING
@@ -218,6 +222,7 @@ def _ended(epic: Epic, story: Story, failure: Failure, *, is_free: bool, at_s: f
         failure=failure,
         budget=budget,
         faults=faults,
+        conflicts=story.conflicts + (failure.cause is Cause.CONFLICT),
         not_before_s=at_s + _wait_s(policy, story, failure) if to is StoryState.QUEUED else 0.0,
     )
     return fail_fast(epic, story) if to is StoryState.FAILED else epic

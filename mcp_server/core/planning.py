@@ -259,7 +259,7 @@ def _warnings(spec: EpicSpec, config_checks: bool | None, *, cut: bool) -> Itera
             f"{len(bare)} of {len(open_stories)} stories name no files ({_some(bare)}): nothing keeps them apart from "
             "others, and a conflict shows only when they are merged."
         )
-    unchecked = [story.id for story in open_stories if not story.checks]
+    unchecked = [story.id for story in open_stories if not (story.checks or story.guards)]
     if not spec.checks and unchecked and not config_checks:
         others = "nor has the epic" if config_checks is None else "nor have the epic and the configuration"
         unless = " unless the configuration has some" if config_checks is None else ""

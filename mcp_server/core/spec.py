@@ -8,6 +8,10 @@ from typing import NamedTuple
 EpicId = str
 StoryId = str
 Sha = str
+Argv = tuple[str, ...]
+"""A command, as the list of words that it is run as."""
+Limits = tuple[tuple[Argv, float], ...]
+"""Time limits of single commands, in seconds."""
 
 
 class AttemptId(NamedTuple):
@@ -36,14 +40,18 @@ class StorySpec:
     minutes: float | None = None
     """Expected work in minutes; None when the author named none."""
     points: float | None = None
-    checks: tuple[tuple[str, ...], ...] = ()
-    """Commands (argv) that must pass on the merged tree besides the epic's."""
+    checks: tuple[Argv, ...] = ()
+    """Commands that must pass on the merged tree besides the epic's."""
     agent: str | None = None
     """Name of the agent profile that should do this story; None for the epic's."""
     done: bool = False
     """The author says it is finished: it is not run, and its dependents need not wait."""
     line: int | None = None
     """Line of the epic file where it begins, from 1."""
+    guards: tuple[Argv, ...] = ()
+    """Checks that it brings for itself and, once it is merged, for every later story of the epic."""
+    check_limits: Limits = ()
+    """Of its checks and guards; those that are not named have the policy's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +62,11 @@ class EpicSpec:
     title: str
     goal: str = ""
     stories: tuple[StorySpec, ...] = ()
-    checks: tuple[tuple[str, ...], ...] = ()
-    """Commands (argv) that every story's merged tree must pass."""
+    checks: tuple[Argv, ...] = ()
+    """Commands that every story's merged tree must pass."""
     agent: str | None = None
     fallback_agent: str | None = None
     source: str = "inline"
     """Absolute path of the file it was read from, or `inline`."""
+    check_limits: Limits = ()
+    """Of its checks."""

@@ -57,10 +57,14 @@ def is_at_rest(ledger: Ledger, epic: Epic) -> bool:
 
 
 def question(story: Story) -> str:
-    """What its sub-agent asks a human and nobody has answered yet; empty when it asks nothing."""
+    """What a human has to answer or to mend: a sub-agent's question, or a conflict that came back again and again.
+
+    Empty when it waits for no human, or one has said how to go on.
+    """
     failure = story.failure
-    asks = story.state is StoryState.PENDING and failure is not None and failure.cause is Cause.QUESTION
-    return failure.detail if asks and failure is not None and not failure.answered else ""
+    if story.state is not StoryState.PENDING or failure is None or failure.answered:
+        return ""
+    return failure.detail if failure.cause is Cause.QUESTION or failure.stuck else ""
 
 
 def ready(epic: Epic) -> list[StoryId]:

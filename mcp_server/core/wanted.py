@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mcp_server.core.leases import is_over
 from mcp_server.core.model import Epic, Ledger, StoryState, is_team
@@ -19,9 +19,11 @@ class RunAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Integrate:
-    """Rebase an attempt's commits, prove them, move the integration branch."""
+    """Rebase the commits of the head of a merge queue, prove them, move the integration branch."""
 
     attempt: AttemptId
+    behind: tuple[AttemptId, ...] = field(default=(), compare=False)
+    """Those that may land together with it. Fixed when the job starts: it is the same job whoever joins the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def wanted(ledger: Ledger) -> frozenset[Job]:
         if head is not None:
             story = epic.stories[head.story]
             if story.not_before_s <= ledger.as_of_s:
-                jobs.add(Integrate(head))
+                jobs.add(Integrate(head, batch_behind(epic, head, ledger.as_of_s)))
     return frozenset(jobs)
 
 
@@ -65,6 +67,28 @@ def merge_head(epic: Epic) -> AttemptId | None:
     if first is None:
         return None
     return AttemptId(epic.spec.id, first.spec.id, first.attempt)
+
+
+def batch_behind(epic: Epic, head: AttemptId, now_s: float) -> tuple[AttemptId, ...]:
+    """Those behind the head of the queue whose files are disjoint from its own and from each other's, in order.
+
+    Who is red can be told apart then, and landing one does not conflict with another. Whoever the world has failed
+    while it was merged has a turn of its own.
+    """
+    if epic.wave is None or epic.wave.policy.batch < 2:  # noqa: PLR2004 - one alone is no batch
+        return ()
+    queue = sorted(epic.stories.in_state(StoryState.MERGING), key=lambda s: s.merge_rank)
+    files = set(epic.stories[head.story].files_changed)
+    found: list[AttemptId] = []
+    for story in queue:
+        waits = story.merge_faults or story.not_before_s > now_s or story.spec.id == head.story
+        if waits or not files.isdisjoint(story.files_changed):
+            continue
+        files.update(story.files_changed)
+        found.append(AttemptId(epic.spec.id, story.spec.id, story.attempt))
+        if len(found) + 1 == epic.wave.policy.batch:
+            break
+    return tuple(found)
 
 
 def next_wake_s(ledger: Ledger) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Literal, assert_type
 
 from mcp_server.core.breakers import Hold, Holding, choose, team_hold
@@ -69,6 +70,8 @@ def alerts(ledger: Ledger, epic: Epic) -> list[str]:
     """What a lead should know of an epic as a whole: what holds it back, until when, and what it has used up."""
     found = [_paused(epic)] if epic.paused else []
     found += [in_words(hold, ledger.as_of_s) for hold in holds(ledger, epic)]
+    flaky = ", ".join(sorted(f"`{shlex.join(command)}`" for command in epic.flaky))
+    found += [f"Flaky, red and green on the same tree: {flaky}. A red run of it is tried once more."] if flaky else []
     return found + warnings(epic)
 
 
@@ -130,6 +133,8 @@ def _why_running(story: Story) -> str:
 
 def _why_pending(epic: Epic, story: Story) -> str:
     asked = question(story)
+    if asked and story.failure is not None and story.failure.stuck:
+        return _by_hand(epic, story, story.failure)
     if asked:
         answer = f"start_wave(epic={epic.spec.id!r}, notes={{{story.spec.id!r}: 'ANSWER'}})"
         return f"It asks: {asked} Answer with {answer}.{_kept(story.failure)}"
@@ -149,9 +154,23 @@ def _why_pending(epic: Epic, story: Story) -> str:
     return f"Ready: start_wave starts it.{before}"
 
 
+def _by_hand(epic: Epic, story: Story, failure: Failure) -> str:
+    """The commands by which a human settles a conflict and hands the result to the next attempt."""
+    branch, name = f"epicwave/{epic.spec.id}", shlex.quote(story.spec.id)
+    mend = shlex.quote(f"mend-{story.spec.id}")
+    pick = f", `git cherry-pick {branch}..{failure.saved_ref}` there" if failure.saved_ref else ""
+    return (
+        f"Waits for you: it conflicted {story.conflicts} times. {failure.detail} By hand: `git worktree add -b {mend} "
+        f"../{mend} {branch}`{pick}, settle {', '.join(failure.paths[:3])}, commit; then `epicwave retry "
+        f"{epic.spec.id} {name} --note 'cherry-pick {branch}..{mend}'`. Or have it tried again: {_AGAIN}."
+    )
+
+
 def shown_block(story: Story) -> str:
-    """How a story blocks others: its state, or that it asks."""
-    return "asks a question" if question(story) else str(story.state)
+    """How a story blocks others: its state, or that it waits for a human."""
+    if not question(story):
+        return str(story.state)
+    return "waits for a human" if story.failure is not None and story.failure.stuck else "asks a question"
 
 
 def _unmerged(epic: Epic, story: Story) -> str:

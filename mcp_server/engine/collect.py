@@ -7,7 +7,7 @@ import anyio.lowlevel
 from mcp_server.core.events import AttemptFailed, LeaseEnded, LeaseRenewed
 from mcp_server.core.leases import renewed_until_s
 from mcp_server.core.model import Cause, Lease
-from mcp_server.engine.jobs import Context, saved_work
+from mcp_server.engine.context import Context, saved_work
 from mcp_server.errors import Fault
 
 

@@ -20,7 +20,9 @@ from mcp_server.core.model import Ledger, StoryState
 from mcp_server.core.spec import AttemptId
 from mcp_server.core.wanted import Collect, Integrate, Job, RunAttempt, next_wake_s, wanted
 from mcp_server.engine.collect import collect
-from mcp_server.engine.jobs import Context, integrate, run_attempt, stopped
+from mcp_server.engine.context import Context
+from mcp_server.engine.jobs import run_attempt, stopped
+from mcp_server.engine.merging import integrate
 from mcp_server.errors import Code, Refused
 from mcp_server.ports import Ports
 
@@ -139,7 +141,8 @@ class Engine:
                 scope.cancel()
         for job in sorted(want - self._scopes.keys(), key=lambda job: job.attempt):
             self._begin(job)
-        for attempt in sorted(stopping(self.ledger) - {job.attempt for job in self._scopes}):
+        theirs = {attempt for job in self._scopes for attempt in _whom(job)}
+        for attempt in sorted(stopping(self.ledger) - theirs):
             self._begin(Integrate(attempt)).cancel()  # it waited in the merge queue: nobody is there yet to stop
 
     def _begin(self, job: Job) -> anyio.CancelScope:
@@ -185,7 +188,10 @@ class Engine:
         epic = self.ledger.epics[job.attempt.epic]
         assert epic.wave is not None, f"{job} outside a wave"  # noqa: S101 - an invariant, for the type checker too
         story = epic.stories[job.attempt.story]
-        return Context(epic, story, job.attempt, epic.wave.policy, self.ports, self._report, self.now_s, self._goes_on)
+        behind = job.behind if isinstance(job, Integrate) else ()
+        return Context(
+            epic, story, job.attempt, epic.wave.policy, self.ports, self._report, self.now_s, self._goes_on, behind
+        )
 
     def _report(self, fact: Fact) -> bool:
         """A fact on the way: the job goes on. One that comes too late (told to stop meanwhile) is dropped."""
@@ -193,6 +199,11 @@ class Engine:
         if current is not None:
             self.submit(current)
         return current is not None
+
+
+def _whom(job: Job) -> tuple[AttemptId, ...]:
+    """The attempts whose end a living job will tell, or may be about to."""
+    return (job.attempt, *job.behind) if isinstance(job, Integrate) else (job.attempt,)
 
 
 def _over() -> Refused:

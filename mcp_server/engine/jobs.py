@@ -1,17 +1,13 @@
-"""The two jobs. Each is a coroutine that ends by returning one fact; only a named fault is caught."""
+"""The job of an attempt, from a worktree to a verdict: it ends by returning one fact; only a named fault is caught."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, assert_type
 
 import anyio
-import anyio.lowlevel
 
 from mcp_server.core.brief import brief
 from mcp_server.core.events import (
@@ -20,67 +16,29 @@ from mcp_server.core.events import (
     AttemptStopped,
     AttemptSucceeded,
     BranchMerged,
-    Fact,
-    MergeProven,
-    MergeRefused,
     UsageReported,
 )
-from mcp_server.core.leases import can_repair
 from mcp_server.core.limits import Policy
-from mcp_server.core.model import NOTHING_USED, Cause, CheckRun, Epic, Lease, Process, Proven, Story, Usage
-from mcp_server.core.policy import MERGE_TRIES, backoff_s
-from mcp_server.core.spec import AttemptId, Sha
+from mcp_server.core.model import NOTHING_USED, Cause, Process, Usage
+from mcp_server.core.spec import Sha
 from mcp_server.core.spending import worth_telling
-from mcp_server.engine.environment import require_room, set_up, set_up_integration, within_quota
+from mcp_server.engine.context import PATHS_SHOWN, Context, saved_work
+from mcp_server.engine.environment import require_room, set_up, within_quota
+from mcp_server.engine.merging import has_landed, landed
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import (
     AgentCall,
-    Conflicted,
     Done,
     Ended,
-    Landing,
     NoCommits,
     Outcome,
-    Ports,
     ProcessEnd,
     Uncommitted,
     WrongBase,
 )
 
-LOOKS = 4
-"""Times git is asked whether a merge has landed before it is taken for not landed; with backoff 14 seconds."""
-TIP_MOVES = 5
-"""Times a merge starts again because somebody moved the integration branch meanwhile."""
-PATHS_SHOWN = 10
 LINE_SHOWN = 200
 """Characters of an agent's last line that a status shows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a job may know: the story as it was when the job started, the world, and a way to report on the way."""
-
-    epic: Epic
-    story: Story
-    attempt: AttemptId
-    policy: Policy
-    ports: Ports
-    report: Callable[[Fact], bool]
-    """Tells a fact on the way; False when it comes too late."""
-    now_s: Callable[[], float]
-    """The engine's time, which is never before the last fact."""
-    goes_on: bool = False
-    """What it starts may outlive the engine."""
-
-    @property
-    def checks(self) -> tuple[tuple[str, ...], ...]:
-        """All checks of the story."""
-        return checks_of(self.epic, self.story, self.policy)
-
-
-def checks_of(epic: Epic, story: Story, policy: Policy) -> tuple[tuple[str, ...], ...]:
-    """What a story's merged tree must pass: the configuration's checks, the epic's, its own, each once."""
-    return tuple(dict.fromkeys((*policy.checks, *epic.spec.checks, *story.spec.checks)))
 
 
 async def run_attempt(context: Context) -> AttemptSucceeded | AttemptFailed:
@@ -216,121 +174,11 @@ async def _attempt_failed(
     return AttemptFailed(context.attempt, cause, detail, end.tail, saved, at_s, end.resumes_at_s, end.usage)
 
 
-async def saved_work(ports: Ports, attempt: AttemptId) -> str | None:
-    """Rescue what is left of an attempt. When even that fails, the work stays where it is until the next start."""
-    try:
-        with anyio.CancelScope(shield=True):
-            return await ports.worktrees.rescue(attempt)
-    except Fault:
-        return None
-
-
 async def stopped(context: Context) -> AttemptStopped | BranchMerged:
     """The end of an attempt that was told to stop: a merge that git has already is told, anything else is saved."""
     attempt, story, ports = context.attempt, context.story, context.ports
     await _leave_nobody(context)
     with anyio.CancelScope(shield=True):
         if story.proven is not None and await has_landed(ports, attempt, story.proven):
-            return await _landed(context, story.proven.head, story.files_changed)
+            return await landed(context, attempt, story.proven.head, story.files_changed)
     return AttemptStopped(attempt, await saved_work(ports, attempt), ports.clock.now_s())
-
-
-async def has_landed(ports: Ports, attempt: AttemptId, proven: Proven) -> bool:
-    """True when the integration branch has what was proven. While git fails it is asked again: a guess could be wrong.
-
-    After `LOOKS` it is taken for not merged: most likely there is no such branch any more.
-    """
-    for faults in range(LOOKS):
-        if faults:
-            await anyio.sleep(backoff_s(faults))
-        with suppress(Fault):
-            return await ports.merge.contains(attempt.epic, proven.head)
-    return False
-
-
-async def forget(ports: Ports, attempt: AttemptId, lease: Lease | None) -> None:
-    """Remove the branch of an attempt that has landed, and a lent worktree. When that fails, the next start does it."""
-    with suppress(Fault), anyio.CancelScope(shield=True):
-        if lease is not None and lease.head is not None:
-            await ports.worktrees.give_back(attempt, lease.head)
-        await ports.merge.forget(attempt)
-
-
-async def integrate(context: Context) -> BranchMerged | MergeRefused:
-    """Rebase, prove, move the branch: each step is safe to repeat, so a crash between any two changes nothing."""
-    attempt, story, ports = context.attempt, context.story, context.ports
-    try:
-        if story.proven is not None and await ports.merge.contains(attempt.epic, story.proven.head):
-            return await _landed(context, story.proven.head, story.files_changed)
-        for _ in range(TIP_MOVES):
-            landing = await ports.merge.rebase(attempt, story.base or "", story.head or "")
-            if isinstance(landing, Conflicted):
-                return await _conflict(context, landing)
-            with anyio.CancelScope(shield=True):
-                if landing.head == landing.onto and await ports.merge.advance(attempt, landing.onto, landing.head):
-                    return await _landed(context, landing.head, story.files_changed)
-            runs = await _run_checks(context)
-            if runs and runs[-1].exit_code != 0:
-                return await _red(context, landing, runs[-1])
-            await anyio.lowlevel.checkpoint_if_cancelled()  # git does not move without a proof in the journal
-            proven = Proven(landing.onto, landing.head, runs)
-            context.report(MergeProven(attempt, proven, landing.files, ports.clock.now_s()))
-            with anyio.CancelScope(shield=True):  # once git moves, the fact must follow
-                if await ports.merge.advance(attempt, landing.onto, landing.head):
-                    return await _landed(context, landing.head, landing.files)
-    except Fault as fault:
-        return await _merge_faulted(context, fault)
-    moved = f"the integration branch moved {TIP_MOVES} times while the merge was being checked"
-    return await _merge_faulted(context, Fault(FaultCause.GIT, moved))
-
-
-async def _merge_faulted(context: Context, fault: Fault) -> BranchMerged | MergeRefused:
-    """The work is good and stays where it is, to be tried again; after the last try it is saved, unless git has it."""
-    story = context.story
-    last = story.merge_faults + 1 >= MERGE_TRIES
-    if last and story.proven is not None and await has_landed(context.ports, context.attempt, story.proven):
-        return await _landed(context, story.proven.head, story.files_changed)
-    saved = await saved_work(context.ports, context.attempt) if last else None
-    detail = f"{fault.cause}: {fault.detail}"
-    return MergeRefused(context.attempt, Cause.FAULT, detail, fault.tail, saved, context.ports.clock.now_s())
-
-
-async def _landed(context: Context, tip: Sha, files: tuple[str, ...]) -> BranchMerged:
-    await forget(context.ports, context.attempt, context.story.lease)
-    return BranchMerged(context.attempt, tip, files, context.ports.clock.now_s())
-
-
-async def _run_checks(context: Context) -> tuple[CheckRun, ...]:
-    """The checks in order, on the rebased tree, up to the first red one."""
-    ports, attempt, own = context.ports, context.attempt, context.story.ports
-    runs: list[CheckRun] = []
-    if context.checks:
-        await set_up_integration(ports, context.policy.environment, attempt, own)
-    cwd = await ports.merge.checkout(attempt.epic)
-    for command in context.checks:
-        limit_s = context.policy.check_timeout_s
-        runs.append(await ports.runner.run_check(attempt, command, cwd, limit_s, own))
-        if runs[-1].exit_code != 0:
-            break
-    return tuple(runs)
-
-
-async def _conflict(context: Context, conflict: Conflicted) -> MergeRefused:
-    paths = ", ".join(conflict.paths[:PATHS_SHOWN])
-    detail = f"Its commits conflict with {conflict.onto[:10]}, what was merged meanwhile, in: {paths}."
-    return await _refused(context, Cause.CONFLICT, detail, conflict.detail, conflict.onto, conflict.paths)
-
-
-async def _red(context: Context, landing: Landing, run: CheckRun) -> MergeRefused:
-    ended = f"exited with code {run.exit_code}" if run.exit_code is not None else "ran into its time limit"
-    detail = f"The check `{shlex.join(run.command)}` {ended} on the tree merged with {landing.onto[:10]}."
-    return await _refused(context, Cause.CHECKS, detail, run.tail, landing.onto)
-
-
-async def _refused(
-    context: Context, cause: Cause, detail: str, tail: str, onto: Sha, paths: tuple[str, ...] = ()
-) -> MergeRefused:
-    """The work is saved and cleared away, unless its sub-agent is to mend it where it is."""
-    repairs = can_repair(context.epic, context.story)
-    saved = None if repairs else await saved_work(context.ports, context.attempt)
-    return MergeRefused(context.attempt, cause, detail, tail, saved, context.ports.clock.now_s(), onto, paths)

@@ -7,8 +7,9 @@ from mcp_server.core.events import MergeFound
 from mcp_server.core.model import LIVE, Epic, Ledger, Story, StoryState
 from mcp_server.core.planning import Plan
 from mcp_server.core.spec import AttemptId, EpicId
+from mcp_server.engine.context import saved_work
 from mcp_server.engine.engine import Engine
-from mcp_server.engine.jobs import forget, saved_work
+from mcp_server.engine.merging import forget
 from mcp_server.ports import Ports
 
 

@@ -15,8 +15,8 @@ from mcp_server.core.commands import ClaimStory, HandIn, RenewLease
 from mcp_server.core.leases import attempt_of, claimable, held, held_by, lease_name
 from mcp_server.core.model import Epic, Ledger, Story
 from mcp_server.core.spec import AttemptId, Sha
+from mcp_server.engine.context import saved_work
 from mcp_server.engine.engine import Engine
-from mcp_server.engine.jobs import saved_work
 from mcp_server.engine.rooms import NotYet, Rooms
 from mcp_server.errors import Code, Refused
 from mcp_server.ports import Done, Lent, NoBranch, NoCommits, Uncommitted, WrongBase, WrongPlace

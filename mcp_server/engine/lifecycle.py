@@ -13,9 +13,10 @@ from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import Check, check, check_step
 from mcp_server.core.model import LIVE, Epic, Ledger, StoryState, WaveState, is_alive, is_team
 from mcp_server.core.spec import AttemptId
+from mcp_server.engine.context import saved_work
 from mcp_server.engine.engine import Engine
-from mcp_server.engine.jobs import forget, has_landed, saved_work
 from mcp_server.engine.landed import found_merges
+from mcp_server.engine.merging import forget, has_landed
 from mcp_server.errors import Fault
 from mcp_server.ports import Left, Ports
 

@@ -12,9 +12,9 @@ from mcp_server.core.events import AttemptFailed
 from mcp_server.core.limits import Environment
 from mcp_server.core.model import Cause, Ledger, Story, StoryState
 from mcp_server.core.spec import AttemptId, Sha
+from mcp_server.engine.context import saved_work
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.environment import require_room, set_up
-from mcp_server.engine.jobs import saved_work
 from mcp_server.errors import Code, Fault, FaultCause, Refused
 
 WAIT_S = 40.0

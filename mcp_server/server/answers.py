@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mcp_server.core.model import Cause, Failure, Story, StoryState
+from mcp_server.core.brief import rivals
+from mcp_server.core.model import Cause, Epic, Failure, Story, StoryState
 from mcp_server.core.spec import AttemptId
 from mcp_server.engine.engine import Engine
 from mcp_server.server.paging import REPLY_TOKENS, clip, cost
@@ -15,7 +16,8 @@ DETAIL_KEYS = 8
 
 def answer_of(engine: Engine, attempt: AttemptId, lease: str, *, asked_progress: bool) -> ReportReply:
     """The answer to a report. Whoever has just said how far it is needs no reminder of what it repairs."""
-    story = engine.ledger.epics[attempt.epic].stories[attempt.story]
+    epic = engine.ledger.epics[attempt.epic]
+    story = epic.stories[attempt.story]
     if story.attempt != attempt.number:
         return _ended(story)
     left_s = round(max(0.0, story.lease.until_s - engine.now_s())) if story.lease is not None else 0
@@ -31,7 +33,7 @@ def answer_of(engine: Engine, attempt: AttemptId, lease: str, *, asked_progress:
             detail = f"Cancelled: {clip(story.stop_reason, WHY_TOKENS)}.{_kept(story.failure)}"
             return ReportReply(answer="stop", story=attempt.story, detail=detail, next="End your turn now.")
         case StoryState.RUNNING:
-            return _running(story, lease, left_s, repairs=bool(story.repairs) and not asked_progress)
+            return _running(epic, story, lease, left_s, repairs=bool(story.repairs) and not asked_progress)
         case _:
             return _ended(story)
 
@@ -46,7 +48,7 @@ def _merged(story: Story, attempt: AttemptId) -> ReportReply:
     )
 
 
-def _running(story: Story, lease: str, left_s: int, *, repairs: bool) -> ReportReply:
+def _running(epic: Epic, story: Story, lease: str, left_s: int, *, repairs: bool) -> ReportReply:
     name, failure = story.spec.id, story.failure
     if not repairs or failure is None:
         next_ = "Go on; commit, then report done."
@@ -54,7 +56,7 @@ def _running(story: Story, lease: str, left_s: int, *, repairs: bool) -> ReportR
     next_ = f"Mend it, commit, then report_story({lease!r}, 'done')."
     commands = repair_commands(story, failure)
     reply = ReportReply(answer="repair", story=name, commands=commands, lease_s=left_s, next=next_)
-    detail = repair_words(failure, REPLY_TOKENS - cost(reply) - DETAIL_KEYS)
+    detail = repair_words(failure, rivals(epic, story), REPLY_TOKENS - cost(reply) - DETAIL_KEYS)
     return reply.model_copy(update={"detail": detail})
 
 

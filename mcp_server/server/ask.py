@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -18,11 +19,6 @@ QUESTION_MAX = 2_000
 
 _ASKS_BY_RESULT = "2026-07-28"
 """From this protocol on a server may not call its client: a question is the result of the call, which is made again."""
-_FORM: dict[str, Any] = {
-    "type": "object",
-    "properties": {"answer": {"type": "string", "title": "Answer"}},
-    "required": ["answer"],
-}
 
 
 def client_name(ctx: Context[Any]) -> str:
@@ -38,8 +34,10 @@ def can_ask(ctx: Context[Any]) -> bool:
     return modes is not None and (modes.form is not None or modes.url is None)
 
 
-async def ask_human(ctx: Context[Any], question: str) -> str | InputRequiredResult | None:
-    """The human's answer; None when there is none: no way to ask, declined, cancelled, left open, not in `ASK_S`.
+async def ask_human(ctx: Context[Any], question: str, choices: Sequence[str] = ()) -> str | InputRequiredResult | None:
+    """The human's answer, one of the choices when there are some; None when there is none.
+
+    That is: no way to ask, declined, cancelled, left open, not in `ASK_S`.
 
     An `InputRequiredResult` has to be returned by the tool as it is: the client asks, for as long as its human takes,
     and makes the same call again, in which this function has the answer. What the tool does before it asks is therefore
@@ -49,18 +47,17 @@ async def ask_human(ctx: Context[Any], question: str) -> str | InputRequiredResu
         return None
     version = ctx.protocol_version
     if version is None or not is_version_at_least(version, _ASKS_BY_RESULT):
-        return await _ask_now(ctx, question)
+        return _chosen(await _ask_now(ctx, _form(question, choices)), choices)
     key = f"question-{hashlib.sha256(question.encode('utf-8', 'replace')).hexdigest()[:16]}"
     answers = ctx.input_responses or {}
     if key not in answers:
-        return InputRequiredResult(input_requests={key: ElicitRequest(params=_form(question))})
+        return InputRequiredResult(input_requests={key: ElicitRequest(params=_form(question, choices))})
     answer = answers[key]
-    return _said(answer) if isinstance(answer, ElicitResult) else None
+    return _chosen(_said(answer), choices) if isinstance(answer, ElicitResult) else None
 
 
-async def _ask_now(ctx: Context[Any], question: str) -> str | None:
+async def _ask_now(ctx: Context[Any], form: ElicitRequestFormParams) -> str | None:
     """Ask in the middle of the call; a client that is late is told that the question is withdrawn."""
-    form = _form(question)
     try:
         with anyio.move_on_after(ASK_S):
             return _said(await ctx.session.elicit_form(form.message, form.requested_schema, ctx.request_id))
@@ -69,9 +66,15 @@ async def _ask_now(ctx: Context[Any], question: str) -> str | None:
     return None
 
 
-def _form(question: str) -> ElicitRequestFormParams:
+def _form(question: str, choices: Sequence[str]) -> ElicitRequestFormParams:
     shown = question if len(question) <= QUESTION_MAX else question[: QUESTION_MAX - 3] + "..."
-    return ElicitRequestFormParams(message=shown, requested_schema=_FORM)
+    field = {"type": "string", "title": "Answer", **({"enum": list(choices)} if choices else {})}
+    form: dict[str, Any] = {"type": "object", "properties": {"answer": field}, "required": ["answer"]}
+    return ElicitRequestFormParams(message=shown, requested_schema=form)
+
+
+def _chosen(answer: str | None, choices: Sequence[str]) -> str | None:
+    return answer if not choices or answer in choices else None
 
 
 def _said(result: ElicitResult) -> str | None:

@@ -36,11 +36,12 @@ from mcp_server import __version__
 from mcp_server.adapters.agents.tree import identity
 from mcp_server.errors import Code, Fault, FaultCause, JournalError, Refused
 from mcp_server.front import start as front
-from mcp_server.front.place import DOOR_FILE, OTHERS, SOCKET_FILE, Door, Refusal, must_be_private, read_door
+from mcp_server.front.place import DOOR_FILE, SOCKET_FILE, Door, Refusal, must_be_private, read_door
 from mcp_server.server.app import build
 from mcp_server.server.following import Following
 from mcp_server.server.framing import framed
 from mcp_server.server.host import Host
+from mcp_server.server.private import make_private
 from mcp_server.server.session import Hosting, Session, report_broken
 from mcp_server.server.world import World
 
@@ -126,23 +127,6 @@ class guarding:  # noqa: N801 - it is used as a verb: `with guarding(...)`
     def give(self) -> None:
         """Let others have it."""
         self._lock.release()
-
-
-def make_private(state: Path) -> None:
-    """The state folder is there, the user's own, and closed to others.
-
-    One from before there were engine processes is closed here; one that was opened since, with a token in it, is
-    refused (`unsafe_state`).
-    """
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = state.lstat()
-    if stat.S_ISDIR(found.st_mode) and found.st_mode & OTHERS and not (state / DOOR_FILE).exists():
-        state.chmod(0o700)
-        found = state.lstat()
-    try:
-        must_be_private(str(state), found, stat.S_ISDIR, "folder")
-    except Refusal as refusal:
-        raise Refused(Code.UNSAFE_STATE, refusal.why, refusal.remedy) from refusal
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from mcp_server.core.spec import EpicId, Sha
 from mcp_server.core.steer import epic_of
 from mcp_server.engine.engine import Engine
 from mcp_server.errors import Code, Refused
+from mcp_server.server.allowed import require_allowed
 from mcp_server.server.world import World
 
 
@@ -40,6 +41,7 @@ async def launch(world: World, engine: Engine, asked: Launch) -> WaveStarted | W
     """Start the wave. Raises `Refused` before anything is changed."""
     epic = epic_of(engine.ledger, asked.epic)
     settings = world.settings()
+    require_allowed(world.state_dir, settings, epic.spec)
     agent = asked.agent or epic.spec.agent
     policy = settings.policy(
         strategy=asked.strategy or _again(epic, asked),
@@ -60,6 +62,8 @@ async def launch(world: World, engine: Engine, asked: Launch) -> WaveStarted | W
     decide(engine.ledger, command, engine.now_s())
     await _prepare_branch(world, epic, base)
     await anyio.lowlevel.checkpoint()  # cancelled while git ran in its thread: the engine is gone by now
+    if (now := engine.ledger.epics[asked.epic].spec) is not epic.spec:  # planned again while git ran
+        require_allowed(world.state_dir, settings, now)
     event = engine.handle(command)
     assert isinstance(event, WaveStarted | WaveWidened), "StartWave becomes one of these"  # noqa: S101
     return event

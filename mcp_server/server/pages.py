@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mcp_server.core.brief import brief
+from mcp_server.core.checks import checks_of, fingerprints, guard_lines
 from mcp_server.core.draft import is_id
 from mcp_server.core.limits import Policy
 from mcp_server.core.model import Epic, Ledger, Story, StoryState, is_alive
@@ -13,7 +14,6 @@ from mcp_server.core.spec import AttemptId, EpicId, StoryId
 from mcp_server.core.steer import epic_of, story_of
 from mcp_server.core.views import counts, epic_state, question, shown_state
 from mcp_server.core.why import alerts, ended, why
-from mcp_server.engine.jobs import checks_of
 from mcp_server.server.wire import cut
 
 ALL = "epics://all"
@@ -147,10 +147,17 @@ def _story(ledger: Ledger, epic: Epic, story: Story, now_s: float) -> str:
         f"Merged as {story.merged_as[:12]}" if story.merged_as is not None else "",
         cut(spec.description, TEXT_MAX),
         "\n".join(f"- {cut(a, LINE_MAX)}" for a in spec.acceptance[:LINES_MAX]),
+        _listed("Guards to keep green", guard_lines(epic, story)),
+        _listed("Checks that ran last", fingerprints(story)),
         _failure(story),
         f"Its agent's brief: {BRIEF.format(epic=epic.spec.id, story=spec.id)}",
     ]
     return "\n\n".join(fact for fact in facts if fact) + "\n"
+
+
+def _listed(head: str, lines: list[str]) -> str:
+    shown = "\n".join(f"- {cut(line, LINE_MAX)}" for line in lines[:LINES_MAX])
+    return f"{head}:\n\n{shown}" if lines else ""
 
 
 def _for(seconds: float) -> str:

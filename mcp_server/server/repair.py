@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from mcp_server.core.model import Cause, Failure, Story
 from mcp_server.server.paging import clip, cost
 from mcp_server.server.wire import SHA_SHOWN
 
+RIVALS_SHOWN = 2
+RIVAL_TOKENS = 60
+"""Of the brief of a story that it conflicted with."""
 WHY_TOKENS = 110
 """Of what went wrong in a sentence: a check's command can be a whole program."""
 PATHS_SHOWN = 3
@@ -26,9 +30,16 @@ def repair_commands(story: Story, failure: Failure) -> list[str]:
     return [*commands, "git -c core.editor=true rebase --continue"] if failure.cause is Cause.CONFLICT else commands
 
 
-def repair_words(failure: Failure, room: int) -> str:
-    """What went wrong, with the beginning of a conflict or the end of a check's output, in at most `room` tokens."""
+def repair_words(failure: Failure, rivals: Sequence[Story], room: int) -> str:
+    """What went wrong, and whom it conflicted with; the beginning of a conflict or the end of a check's output.
+
+    All in at most `room` tokens.
+    """
     why = clip(failure.detail, min(WHY_TOKENS, room))
+    for rival in rivals[:RIVALS_SHOWN]:
+        wanted = " ".join(rival.spec.description.split())
+        line = f"\n{rival.spec.id} {rival.spec.title}{f': {wanted}' if wanted else ''}"
+        why += clip(line, max(0, min(RIVAL_TOKENS, (room - cost(why)) // 2)))
     left = room - cost(why)
     if failure.cause is Cause.CONFLICT:
         return f"{why}\n{clip(failure.tail, left)}" if left > 0 else why

@@ -17,10 +17,11 @@ from typing import Annotated, Any, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from mcp_server.adapters.agents.profiles import Profile, signs_of
-from mcp_server.core import argv
+from mcp_server.adapters.agents.profiles import BUILT_IN, Profile, signs_of
+from mcp_server.core.checks import Timed, commands, limits
 from mcp_server.core.limits import Budget, Environment, Policy, Strategy
 from mcp_server.errors import Code, Refused
+from mcp_server.server.command_settings import check, command
 from mcp_server.server.cursor import cursor_setup
 from mcp_server.server.strict_yaml import read_mapping, shown
 
@@ -40,21 +41,6 @@ def _no_bool(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("it is a number, not yes or no")  # noqa: TRY004 - pydantic collects ValueErrors
     return value
-
-
-def _command(value: object) -> object:
-    """A command as one string or as a list of words."""
-    if isinstance(value, str):
-        words = argv.split(value)
-    else:
-        words = tuple(map(str, cast("list[object]", value))) if isinstance(value, list | tuple) else ()
-    if not words:
-        raise ValueError("a command is a string or a list of words")
-    if words[0].startswith("-"):
-        raise ValueError(
-            f"no program is called {words[0]!r}; write one command as one string, or as a list in the list"
-        )
-    return words
 
 
 def _patterns(value: object) -> object:
@@ -86,7 +72,8 @@ _Ports = Annotated[
     int, BeforeValidator(_no_bool), Field(ge=0, le=1000, description="a whole number from 0 (none) to 1000")
 ]
 _Free = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, description="megabytes, 0 or more")]
-_Command = Annotated[tuple[str, ...], BeforeValidator(_command)]
+_Command = Annotated[tuple[str, ...], BeforeValidator(command)]
+_Check = Annotated[Timed, BeforeValidator(check)]
 
 
 class EpicSettings(BaseSettings):
@@ -108,6 +95,12 @@ class EpicSettings(BaseSettings):
     attempt_timeout_s: _Seconds = 1800.0
     stall_timeout_s: _Seconds = 600.0
     check_timeout_s: _Seconds = 600.0
+    batch: Annotated[
+        int, BeforeValidator(_no_bool), Field(ge=1, le=MAX_SLOTS, description=f"a whole number from 1 to {MAX_SLOTS}")
+    ] = 4
+    repairs: Annotated[
+        int, BeforeValidator(_no_bool), Field(ge=0, le=MAX_ATTEMPTS, description=f"a whole number to {MAX_ATTEMPTS}")
+    ] = 2
     lease_s: _Seconds = 900.0
     agent: Annotated[str, Field(min_length=1, description="the name of an agent, or a whole command line")] = "claude"
     fallback_agent: Annotated[
@@ -127,7 +120,8 @@ class EpicSettings(BaseSettings):
     story_budget_tokens: _Tokens = None
     adaptive_slots: Annotated[bool, Field(description="true | false")] = False
     checks: Annotated[
-        tuple[_Command, ...], Field(description="a list of commands, each a string or a list of words")
+        tuple[_Check, ...],
+        Field(description="a list of commands, each a string, a list of words, or {run: COMMAND, timeout_s: SECONDS}"),
     ] = ()
     setup: Annotated[
         tuple[_Command, ...] | None, Field(description="a list of commands, each a string or a list of words, or null")
@@ -185,6 +179,11 @@ class Settings:
         folder = self.epic.worktrees_dir
         return None if folder is None else self.path.parents[1] / folder.expanduser()
 
+    @property
+    def agent_names(self) -> frozenset[str]:
+        """Agents that are known by a name; any other is a command line."""
+        return frozenset({*self.agents, *BUILT_IN})
+
     def environment(self) -> Environment:
         """How worktrees are set up. Without a word about it, as the repository has Cursor do it.
 
@@ -228,6 +227,8 @@ class Settings:
             attempt_timeout_s=self.epic.attempt_timeout_s,
             stall_timeout_s=self.epic.stall_timeout_s,
             check_timeout_s=self.epic.check_timeout_s,
+            batch=self.epic.batch,
+            repairs=self.epic.repairs,
             lease_s=self.epic.lease_s,
             agent=agent or self.epic.agent,
             fallback=fallback or self.epic.fallback_agent or "",
@@ -243,7 +244,8 @@ class Settings:
             ),
             environment=self.environment(),
             adaptive_slots=self.epic.adaptive_slots,
-            checks=tuple(dict.fromkeys((*self.epic.checks, *checks))),
+            checks=tuple(dict.fromkeys((*commands(self.epic.checks), *checks))),
+            check_limits=limits(self.epic.checks),
         )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import anyio.to_thread
 from mcp.server.mcpserver import Context
+from mcp_types import InputRequiredResult
 from pydantic import Field
 
 from mcp_server.adapters.formats.detect import Reading, read_epic, read_text
@@ -19,7 +20,9 @@ from mcp_server.core.steer import epic_of
 from mcp_server.core.views import epic_state
 from mcp_server.engine.landed import adopt
 from mcp_server.errors import Code, Refused
+from mcp_server.server.allowed import not_allowed
 from mcp_server.server.ask import client_name
+from mcp_server.server.consent import ask_to_allow
 from mcp_server.server.launch import Launch, launch
 from mcp_server.server.paging import Entry, clip, lists, named
 from mcp_server.server.session import Session
@@ -62,10 +65,13 @@ async def plan_epic(
     reading = await _read(session.start, epic_file, epic_text)
     checked = bool(host.world.settings().epic.checks)
     planned = await anyio.to_thread.run_sync(lambda: plan(reading.draft, redo=redo, config_checks=checked))
+    missing = not_allowed(host.world.state_dir, host.world.settings(), planned.spec)
     async with host.engine() as engine:
         await adopt(engine, planned)
     unused = [UnusedText(line=u.line, text=u.text, why=u.why) for u in reading.unused]
     notices = [*reading.notes, *await host.world.notices()]
+    if missing:
+        notices.append(f"{len(missing)} commands of the file run only once the user has allowed them: start_wave asks.")
     return PlanReply.page(planned, unused, notices, offset)
 
 
@@ -93,7 +99,7 @@ async def start_wave(
     agent: Annotated[str | None, Field(description="claude, cursor, codex, gemini, or a command line.")] = None,
     retry: Annotated[bool, Field(description="Failed and cancelled ones too.")] = False,
     notes: Annotated[dict[str, str] | None, Field(description="By story: answer or advice for its brief.")] = None,
-) -> WaveReply:
+) -> WaveReply | InputRequiredResult:
     """Start stories, each with an agent in its own git worktree. Answers at once; do what `next` says.
 
     A story starts when its dependencies are merged and a slot and its files are free. What passes the checks lands on
@@ -105,6 +111,9 @@ async def start_wave(
     if slots is not None and slots > limit:
         why = f"{slots} slots are more than max_parallel_stories, {limit}."
         raise Refused(Code.BAD_ARGUMENT, why, "Ask for fewer, or have the user raise it in .epicwave/config.yaml.")
+    early = await ask_to_allow(ctx, host, epic)
+    if early is not None:
+        return early
     async with host.engine() as engine:
         asked = Launch(epic, through, strategy, slots, agent, retry=retry, notes=notes or {})
         event = await launch(host.world, engine, asked)

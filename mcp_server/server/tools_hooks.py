@@ -12,7 +12,7 @@ from mcp_server.core.commands import EndLease
 from mcp_server.core.leases import attempt_of, lease_name
 from mcp_server.core.model import Cause, Ledger, Story, StoryState
 from mcp_server.core.spec import AttemptId
-from mcp_server.engine.jobs import forget
+from mcp_server.engine.merging import forget
 from mcp_server.server.host import Host
 from mcp_server.server.session import Session
 

@@ -165,7 +165,7 @@ async def _reply(host: Host, ledger: Ledger, asked: _Asked, words: Mapping[str, 
         return _listed(ledger, asked, now_s, rest, summaries, stories)
     [(epic, story)] = scope
     line = StoryLine.of(ledger, epic, story, now_s, title=FULL[0], text=FULL[1])
-    detail = detail_entries(story, line.why, *await host.world.log_tail(epic.spec.id, story))
+    detail = detail_entries(epic, story, line.why, *await host.world.log_tail(epic.spec.id, story))
     return _page(rest, [*summaries, ("stories", line), *detail], asked.offset)
 
 

@@ -13,13 +13,14 @@ from pydantic import Field
 
 from mcp_server.adapters.git.names import attempt_branch
 from mcp_server.core.brief import brief
+from mcp_server.core.checks import checks_of
 from mcp_server.core.commands import EndLease, RenewLease
 from mcp_server.core.leases import attempt_of, held, holds, lease_name, lease_of
 from mcp_server.core.model import Cause, Epic, Story, StoryState, is_team
 from mcp_server.core.spec import AttemptId
 from mcp_server.core.steer import epic_of, story_of
+from mcp_server.engine.context import saved_work
 from mcp_server.engine.engine import Engine
-from mcp_server.engine.jobs import checks_of, saved_work
 from mcp_server.engine.leasing import hand_in
 from mcp_server.errors import Code, Refused
 from mcp_server.server.answers import answer_of

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
+from mcp_server.core.checks import fingerprints, guard_lines
 from mcp_server.core.model import LIVE, Epic, Ledger, Story, StoryState, is_alive
 from mcp_server.core.planning import Plan
 from mcp_server.core.settle import slots_of
@@ -194,6 +195,8 @@ class StoryDetail(Reply):
     last_failure: str = Field(default="", description="When `why` does not say it.")
     last_failure_tail: list[str] = Field(default_factory=list[str])
     saved_ref: str = ""
+    checks: list[str] = Field(default_factory=list[str])
+    guards: list[str] = Field(default_factory=list[str])
     log: str = ""
     log_tail: list[str] = Field(default_factory=list[str])
 
@@ -207,7 +210,7 @@ class StoryDetail(Reply):
         return reply
 
 
-def detail_entries(story: Story, said: str, log: str, log_tail: str) -> list[Entry]:
+def detail_entries(epic: Epic, story: Story, said: str, log: str, log_tail: str) -> list[Entry]:
     """Everything about a story, what explains its state first; `said` is the reason that its line gives already."""
     failure, spec = story.failure, story.spec
     failed = _last_first(failure.tail) if failure is not None else []
@@ -228,7 +231,11 @@ def detail_entries(story: Story, said: str, log: str, log_tail: str) -> list[Ent
         "files": [clip(path, PATH_TOKENS) for path in spec.files],
         "files_changed": [clip(path, PATH_TOKENS) for path in story.files_changed],
     }
-    many = {**tails, **paths}
+    proof = {
+        "checks": [clip(line, TEXT_TOKENS) for line in fingerprints(story)],
+        "guards": [clip(line, TEXT_TOKENS) for line in guard_lines(epic, story)],
+    }
+    many = {**proof, **tails, **paths}
     return [
         *([("saved_ref", saved)] if saved else []),
         *named("last_failure_tail", failed[:FIRST]),

@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import Field
 
+from mcp_server.core.checks import fingerprints
 from mcp_server.core.forecast import Times, forecast
 from mcp_server.core.model import LIVE, Epic, Ledger, Story, StoryState, is_alive
 from mcp_server.core.settle import slots_of
@@ -33,6 +34,8 @@ class WholeStory(StoryLine):
     last_line: str = ""
     """Of its agent's log, while it runs."""
     merged_as: str = ""
+    checks: list[str] = Field(default_factory=list[str])
+    """What ran last, on which tree, and how it ended."""
     saved_ref: str = ""
     used_usd: float = 0
     used_tokens: int = 0
@@ -58,6 +61,7 @@ class WholeStory(StoryLine):
             agent=story.agent,
             last_line=last_line,
             merged_as=story.merged_as or "",
+            checks=fingerprints(story),
             saved_ref=(story.failure.saved_ref or "") if story.failure is not None else "",
             used_usd=round(used.usd, 6),
             used_tokens=used.tokens,

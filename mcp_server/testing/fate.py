@@ -122,6 +122,7 @@ def _policy(chance: Random, seed: int, strategy: Strategy, stories: int) -> Poli
         epic_timeout_s=chance.choice([None, None, None, chance.uniform(300.0, 4000.0)]),
         budget=budget if chance.random() < 0.4 else Budget(),
         adaptive_slots=chance.random() < 0.3,
+        batch=chance.choice([1, 2, 4, 4]),
         seed=seed,
     )
 

@@ -21,8 +21,8 @@ from mcp_server.core.commands import EndLease, RenewLease
 from mcp_server.core.leases import attempt_of, held, holds, lease_name
 from mcp_server.core.model import Cause, Lease, StoryState
 from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
+from mcp_server.engine.context import saved_work
 from mcp_server.engine.engine import Engine
-from mcp_server.engine.jobs import saved_work
 from mcp_server.engine.leasing import hand_in
 from mcp_server.errors import Code, Fault, Refused
 from mcp_server.server.answers import answer_of

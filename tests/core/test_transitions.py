@@ -46,7 +46,8 @@ def _facts(attempt: AttemptId, at_s: float = 1.0) -> dict[str, Fact]:
         "stopped": AttemptStopped(attempt, None, at_s),
         "proven": MergeProven(attempt, Proven("tip", "head", ()), ("x.py",), at_s),
         "merged": BranchMerged(attempt, "tip", ("x.py",), at_s),
-        "refused": MergeRefused(attempt, Cause.CONFLICT, "conflict.", "", None, at_s),
+        "refused": MergeRefused(attempt, Cause.CHECKS, "red.", "", None, at_s),
+        "conflicted": MergeRefused(attempt, Cause.CONFLICT, "conflict.", "", None, at_s, "tip", ("x.py",)),
         "merge_faulted": MergeRefused(attempt, Cause.FAULT, "no disk.", "", None, at_s),
     }
 
@@ -73,6 +74,7 @@ BECOMES = {
     ("stopped", "stopping_merge"): "cancelled",
     ("merged", "stopping_merge"): "merged",  # git had moved before the stop came
     ("refused", "merging"): "offered",
+    ("conflicted", "merging"): "offered",
     ("merge_faulted", "merging"): "merging",
     ("asked", "offered"): "pending",
     ("asked", "running"): "pending",
@@ -122,6 +124,7 @@ BECOMES = {
     ("proven", "merging_leased"): "merging",
     ("merged", "merging_leased"): "merged",
     ("merge_faulted", "merging_leased"): "merging",
+    ("conflicted", "merging_leased"): "running",
     ("refused", "merging_leased"): "running",  # its sub-agent mends it
 }
 """All that can happen to a story by a fact; every other pair comes too late and changes nothing."""

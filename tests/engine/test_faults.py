@@ -8,7 +8,7 @@ import pytest
 from mcp_server.core.model import Cause
 from mcp_server.core.policy import MERGE_TRIES, backoff_s, jitter
 from mcp_server.core.spec import AttemptId
-from mcp_server.engine.jobs import LOOKS
+from mcp_server.engine.merging import LOOKS
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.testing.world import a_world, story
 

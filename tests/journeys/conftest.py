@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.fronts import IDLE_S, Engines
-from tests.server.scene import Scene
+from tests.server.scene import Scene, allow
 
 
 @pytest.fixture
@@ -54,6 +54,7 @@ stories:
 
 @pytest.fixture
 def epic_repository(scratch_repository: Path) -> Path:
-    """The same with an epic of three stories, the third behind both others; its file is not committed."""
+    """The same with an epic of three stories, the third behind both others; not committed, and its check allowed."""
     (scratch_repository / "trio.yaml").write_text(TRIO, "utf-8")
+    allow(scratch_repository, ("python", "app.py"))
     return scratch_repository

@@ -8,12 +8,20 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
 
+from mcp_server.adapters.agents.profiles import BUILT_IN
+from mcp_server.adapters.formats.detect import read_epic
+from mcp_server.core.checks import brought
+from mcp_server.core.planning import plan
+from mcp_server.errors import Refused
+from mcp_server.front.place import common_dir, state_dir
+from mcp_server.server.allowed import Allowed
 from mcp_server.testing import scripted_agent
 
 MARK = "SCENE_MARK"
@@ -105,10 +113,16 @@ class Scene:
         path = self.outside / "started" / story
         return len(path.read_text("utf-8").splitlines()) if path.exists() else 0
 
-    def epic(self, *stories: Mapping[str, Any], **more: Any) -> Path:
-        """Write `epic.yaml`, untracked; its id is `notes`, and each story has a file of its own unless it says else."""
+    def epic(self, *stories: Mapping[str, Any], allowed: bool = True, **more: Any) -> Path:
+        """Write `epic.yaml`, untracked; its id is `notes`, and each story has a file of its own unless it says else.
+
+        The commands that it brings are allowed, as if its user had said so before.
+        """
         path = self.repo / "epic.yaml"
         path.write_text(epic_text(*stories, **more), "utf-8")
+        if allowed:
+            with suppress(Refused):  # what is wrong with it is not ours to say
+                allow(self.repo, *brought(plan(read_epic(path).draft).spec, frozenset({*BUILT_IN, "actor"})))
         return path
 
     def git(self, *words: str | Path, at: Path | None = None, ok: Iterable[int] = (0,)) -> str:
@@ -166,6 +180,13 @@ class Scene:
         root = self.outside / "worktrees"
         found += [str(path) for path in (root.glob("*/*") if root.exists() else ())]
         return found
+
+
+def allow(repo: Path, *commands: tuple[str, ...]) -> None:
+    """The repository's user has allowed these commands of epic files."""
+    common = common_dir(str(repo))
+    if commands and common is not None:
+        Allowed(Path(state_dir(common))).allow(commands)
 
 
 def marked(mark: str) -> list[psutil.Process]:

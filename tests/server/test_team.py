@@ -174,6 +174,7 @@ async def test_a_conflict_comes_back_with_both_sides_and_is_mended_by_its_comman
     reply = await two.done()
     assert reply["answer"] == "repair"
     assert name in reply["detail"]
+    assert "\nS1 " in reply["detail"], "whom it conflicted with"
     *looks, rebase, go_on = reply["commands"]
     assert "+print('one')" in two.run(looks[0])
     assert "+print('two')" in two.run(looks[1])

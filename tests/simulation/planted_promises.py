@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mcp_server.core import breakers, leases, outcomes, settle, spending, steer
-from mcp_server.engine import jobs, lifecycle
+from mcp_server.engine import jobs, lifecycle, merging
 from mcp_server.engine.engine import Engine
 from mcp_server.testing.breach import Promise
 from tests.simulation.test_planted_bugs import Bug
@@ -119,9 +119,9 @@ BUGS = [
     Seen(
         Bug(
             "a refused merge throws the work away",
-            jobs._refused,  # pyright: ignore[reportPrivateUsage]
-            "await saved_work(context.ports, context.attempt)",
-            "await context.ports.merge.forget(context.attempt)",
+            merging._kept,  # pyright: ignore[reportPrivateUsage]
+            "await saved_work(context.ports, attempt)",
+            "await context.ports.merge.forget(attempt)",
         ),
         Promise.LOST,
     ),

@@ -14,13 +14,13 @@ import pytest
 
 from mcp_server.core import decide, settle
 from mcp_server.core.limits import Strategy
-from mcp_server.engine import jobs, lifecycle
+from mcp_server.engine import context, jobs, lifecycle, merging
 from mcp_server.engine.engine import Engine
 from mcp_server.testing.breach import Promise
 from mcp_server.testing.clock import run_seeded
 from mcp_server.testing.fate import Config
 from mcp_server.testing.lives import live
-from tests.engine import test_admission, test_cancel, test_engine, test_faults, test_pause
+from tests.engine import test_admission, test_batch, test_cancel, test_engine, test_faults, test_pause
 from tests.simulation.planted_adoption import BUGS as ADOPTION_BUGS
 
 LIVES = 600
@@ -39,33 +39,67 @@ class Bug(NamedTuple):
 
 
 BUGS = [
-    Bug("work is not rescued", jobs.saved_work, "await ports.worktrees.rescue(attempt)", "None"),
+    Bug("work is not rescued", context.saved_work, "await ports.worktrees.rescue(attempt)", "None"),
     Bug(
         "git moves without a proof in the journal",
-        jobs.integrate,
-        "context.report(MergeProven(attempt, proven, landing.files, ports.clock.now_s()))",
+        merging._land,  # pyright: ignore[reportPrivateUsage] - bugs may be anywhere
+        "context.report(MergeProven(car.attempt, proven, car.landing.files, ports.clock.now_s()))",
         "pass",
     ),
     Bug(
         "the move of the branch can be interrupted",
-        jobs.integrate,
+        merging._land,  # pyright: ignore[reportPrivateUsage]
         "with anyio.CancelScope(shield=True):  # once",
         "with anyio.CancelScope():  # once",
         test_cancel.test_cancel_while_git_moves_the_branch_comes_too_late,
     ),
     Bug(
         "a stop in the instant when the checks end is not seen",
-        jobs.integrate,
+        merging.integrate,
         "await anyio.lowlevel.checkpoint_if_cancelled()",
         "pass",
         test_cancel.test_cancel_in_the_instant_when_the_checks_end_is_obeyed_before_git_moves,
     ),
-    Bug("red checks are ignored", jobs.integrate, "runs[-1].exit_code != 0", "False"),
+    Bug("red checks are ignored", merging._is_green, "runs[-1].exit_code == 0", "True"),  # pyright: ignore[reportPrivateUsage]
     Bug(
         "a branch that moved meanwhile is taken for merged",
-        jobs.integrate,
-        "if await ports.merge.advance(attempt, landing.onto, landing.head):",
-        "if await ports.merge.advance(attempt, landing.onto, landing.head) or True:",
+        merging._land,  # pyright: ignore[reportPrivateUsage]
+        "if not await ports.merge.advance(last.attempt, head.landing.onto, last.landing.head, before):",
+        "if not await ports.merge.advance(last.attempt, head.landing.onto, last.landing.head, before) and False:",
+    ),
+    Bug(
+        "only the head of a batch is put on record as proven",
+        merging._land,  # pyright: ignore[reportPrivateUsage]
+        "for car in good:",
+        "for car in good[:1]:",
+        test_batch.test_a_crash_while_git_moves_a_batch_loses_and_doubles_nothing,
+    ),
+    Bug(
+        "git notes only the last of a batch",
+        merging._land,  # pyright: ignore[reportPrivateUsage]
+        "for car in good[:-1])",
+        "for car in good[:0])",
+        test_batch.test_what_landed_together_is_noted_for_each_of_them,
+    ),
+    Bug(
+        "the innocent of a red batch are refused, too",
+        merging._proved,  # pyright: ignore[reportPrivateUsage]
+        "good, proof = half, runs",
+        "proof = runs; break",
+        test_batch.test_of_a_red_batch_only_the_culprit_is_refused,
+    ),
+    Bug(
+        "a batch is landed without the last check",
+        merging._proved,  # pyright: ignore[reportPrivateUsage]
+        "if _is_green(again):",
+        "if True:",
+    ),
+    Bug(
+        "whoever waits behind a batch is stopped while git moves it",
+        Engine._reconcile,  # pyright: ignore[reportPrivateUsage]
+        "for attempt in _whom(job)}",
+        "for attempt in [job.attempt]}",
+        test_batch.test_cancel_while_git_moves_a_batch_comes_too_late_for_all_of_it,
     ),
     Bug(
         "an attempt starts where the epic started",
@@ -89,14 +123,14 @@ BUGS = [
     ),
     Bug(
         "git is asked once whether it has a merge",
-        jobs.has_landed,
+        merging.has_landed,
         "range(LOOKS)",
         "range(1)",
         partial(test_faults.test_while_git_does_not_say_whether_it_has_a_merge_nobody_guesses, cancelled=True),
     ),
     Bug(
         "a fault in tidying up undoes a merge",
-        jobs.forget,
+        merging.forget,
         "suppress(Fault)",
         "suppress()",
         test_faults.test_a_landed_merge_is_never_undone_by_a_fault_in_tidying_up,

@@ -11,11 +11,15 @@ from mcp_server.adapters.formats.lines import Kind, Line
 from mcp_server.adapters.formats.reading import UnusedLine
 from mcp_server.adapters.formats.values import dependencies, files, is_done, minutes, number
 from mcp_server.core.argv import split
+from mcp_server.core.checks import MAX_CHECK_S, Timed
 from mcp_server.core.draft import Mention, PlanError
 
 _STEP = re.compile(r"\W*(given|when|then|and|but)\b", re.IGNORECASE)
 _MARKS = " \t✅☑✔⏳⏸❌☐🔲\ufe0f"
-_LISTS = frozenset({Field.ACCEPTANCE, Field.DEPENDS, Field.FILES, Field.CHECKS, Field.DEPENDENTS})
+_LISTS = frozenset({Field.ACCEPTANCE, Field.DEPENDS, Field.FILES, Field.CHECKS, Field.GUARDS, Field.DEPENDENTS})
+_COMMANDS = frozenset({Field.CHECKS, Field.GUARDS})
+_COMMAND = re.compile(r"`([^`]+)`(?:\s*\((?:at most\s+)?(\d{1,6}(?:\.\d{1,3})?)\s*(s|sec|seconds?|min|minutes?)\))?")
+"""In backticks, and behind it perhaps a time limit of its own: `pytest -q` (120 s)."""
 _SOLO = re.compile(r"\s+[|·]\s+(?=\*\*)")
 
 
@@ -33,7 +37,8 @@ class Fields:
     minutes: float | None = None
     critical: bool = False
     done: bool | None = None
-    checks: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
+    checks: list[Timed] = field(default_factory=list[Timed])
+    guards: list[Timed] = field(default_factory=list[Timed])
     agent: str | None = None
     unused: list[UnusedLine] = field(default_factory=list[UnusedLine])
     errors: list[PlanError] = field(default_factory=list[PlanError])
@@ -66,10 +71,10 @@ class _Reader:
             case Kind.HIDDEN:
                 return
             case Kind.CODE | Kind.FENCE:
-                if self._field is not Field.CHECKS:
+                if self._field is None or self._field not in _COMMANDS:
                     self.fields.description.append(line.text)
                 elif line.kind is Kind.CODE and line.text.strip() and not line.text.lstrip().startswith("#"):
-                    self._check(line.text.strip().removeprefix("$ "), line)
+                    self._check(self._field, line.text.strip().removeprefix("$ "), line)
                 return
             case Kind.TEXT:
                 pass
@@ -113,7 +118,7 @@ class _Reader:
                     self._unused(line, line.body, "it says what waits for this story; say it there, with `Depends on:`")
             case Field.ACCEPTANCE:
                 self.fields.acceptance += [_item(part) for part in re.split(r";\s", label.value) if _item(part)]
-            case Field.DEPENDS | Field.FILES | Field.CHECKS:
+            case Field.DEPENDS | Field.FILES | Field.CHECKS | Field.GUARDS:
                 if label.value and self._list_item(label.field, label.value, line):
                     self._field = label.field if label.value.endswith(",") else None
             case _:
@@ -144,7 +149,7 @@ class _Reader:
             self._item_indent = line.indent
         if line.indent > self._item_indent + 1:
             self._prose(line.text)
-        elif self._field in {Field.DEPENDS, Field.FILES, Field.CHECKS}:
+        elif self._field in {Field.DEPENDS, Field.FILES, *_COMMANDS}:
             self._list_item(self._field, line.body, line)
         else:
             self._unused(line, line.body, "it says what waits for this story; say it there, with `Depends on:`")
@@ -179,10 +184,10 @@ class _Reader:
 
     def _list_item(self, kind: Field, text: str, line: Line) -> bool:
         """Take a value of a list; False when nothing of it could be used."""
-        if kind is Field.CHECKS:
-            commands = re.findall(r"`([^`]+)`", text)
-            for command in commands:
-                self._check(command, line)
+        if kind in _COMMANDS:
+            commands = _COMMAND.findall(text)
+            for command, number_, unit in commands:
+                self._check(kind, command, line, float(number_ or 0) * (60 if unit.startswith("m") else 1))
             if not commands:
                 self._unused(line, text, "a check is a command; write it in backticks or in a code block")
             return bool(commands)
@@ -221,9 +226,13 @@ class _Reader:
             case _:
                 self._prose(line.text)
 
-    def _check(self, command: str, line: Line) -> None:
+    def _check(self, kind: Field, command: str, line: Line, limit_s: float = 0.0) -> None:
+        if limit_s > MAX_CHECK_S:
+            self._unused(line, line.body, f"a check's time limit is at most {MAX_CHECK_S} s")
+            limit_s = 0.0
         try:
-            self.fields.checks.append(split(command))
+            target = self.fields.guards if kind is Field.GUARDS else self.fields.checks
+            target.append(Timed(split(command), limit_s or None))
         except ValueError as error:
             self.fields.errors.append(PlanError(line.number, "bad_command", f"checks: {error}."))
 

@@ -25,6 +25,7 @@ class Field(Enum):
     CRITICAL = auto()
     STATUS = auto()
     CHECKS = auto()
+    GUARDS = auto()  # checks that later stories must keep green, too
     AGENT = auto()
     OTHER = auto()  # a label we know to be none of ours
 
@@ -48,6 +49,7 @@ _NAMES = {
     Field.CRITICAL: "critical",
     Field.STATUS: "status|execution status|story status|state|implementation status",
     Field.CHECKS: "checks|check",
+    Field.GUARDS: "guards|guard|guard checks|guard check",
     Field.AGENT: "agent",
     Field.OTHER: "tests required|tests|github issue|technical notes|technical details|tasks|tasks / subtasks|notes|"
     "dev notes|scope|risk|risks|testing|implementation notes|artifacts|track",

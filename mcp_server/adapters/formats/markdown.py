@@ -14,6 +14,7 @@ from mcp_server.adapters.formats.labels import Field, label_of
 from mcp_server.adapters.formats.lines import Kind, Line, cut
 from mcp_server.adapters.formats.reading import SHAPES, Reading, UnusedLine, unreadable
 from mcp_server.adapters.formats.values import is_done
+from mcp_server.core.checks import commands, limits
 from mcp_server.core.draft import DraftStory, EpicDraft, Mention, is_id
 
 FORMAT = "markdown"
@@ -62,7 +63,8 @@ def read_markdown(text: str, source: str) -> Reading:
         id=given,
         title=_EPIC.sub("", title.replace("**", "").strip(), count=1).strip() or title,
         goal=_goal(outside),
-        checks=tuple(about.checks),
+        checks=commands(about.checks),
+        check_limits=limits(about.checks),
         agent=None,
         source=source,
         line=given_line,
@@ -116,7 +118,9 @@ def _drafts(stories: Sequence[_Story], unused: list[UnusedLine]) -> Iterator[Dra
             critical=fields.critical,
             minutes=fields.minutes,
             points=fields.points,
-            checks=tuple(fields.checks),
+            checks=commands(fields.checks),
+            guards=commands(fields.guards),
+            check_limits=limits((*fields.checks, *fields.guards)),
             agent=fields.agent,
             done=story.head.finished if fields.done is None else fields.done,
         )

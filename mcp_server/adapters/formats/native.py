@@ -14,7 +14,9 @@ from typing import TypeVar
 from mcp_server.adapters.formats.reading import SHAPES, Reading, unreadable
 from mcp_server.adapters.formats.yaml_nodes import Map, Node, Scalar, Seq, compose
 from mcp_server.core.argv import split
+from mcp_server.core.checks import MAX_CHECK_S, Timed, commands, limits
 from mcp_server.core.draft import DraftStory, EpicDraft, Mention, PlanError
+from mcp_server.core.spec import Argv
 
 FORMAT = "epicwave-yaml"
 EPIC_KEYS = ("id", "title", "goal", "checks", "agent", "fallback_agent")
@@ -29,9 +31,12 @@ STORY_KEYS = (
     "minutes",
     "points",
     "checks",
+    "guards",
     "agent",
     "status",
 )
+TIMED_KEYS = ("run", "timeout_s")
+_COMMANDS = "a list of commands, each a string, a list of arguments, or `{run: COMMAND, timeout_s: SECONDS}`"
 _ALIASES = {"acceptance_criteria": "acceptance"}
 _NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,12})?")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -67,12 +72,14 @@ class _Reader:
             for key in [key for key in EPIC_KEYS if key in top]:
                 self._error(top[key].line, f"`{key}` stands at the top although there is `epic:`; move it there.")
         identity = told.get("id")
+        checks = self._get(told, "checks", self._commands) or ()
         draft = EpicDraft(
             stories=self._stories(top),
             id=self._get(told, "id", self._text),
             title=self._get(told, "title", self._text) or "",
             goal=self._get(told, "goal", self._text) or "",
-            checks=self._get(told, "checks", self._commands) or (),
+            checks=commands(checks),
+            check_limits=limits(checks),
             agent=self._get(told, "agent", self._text),
             fallback_agent=self._get(told, "fallback_agent", self._text),
             source=source,
@@ -99,6 +106,8 @@ class _Reader:
         identity = self._get(fields, "id", self._text)
         if identity is None and "id" not in fields:
             self._error(node.line, "the story has no `id`; give it one.")
+        checks = self._get(fields, "checks", self._commands) or ()
+        guards = self._get(fields, "guards", self._commands) or ()
         return DraftStory(
             id=identity or f"story-on-line-{node.line}",
             title=self._get(fields, "title", self._text) or identity or "",
@@ -110,7 +119,9 @@ class _Reader:
             critical=self._get(fields, "critical", self._choice(_BOOLEANS)) or False,
             minutes=self._get(fields, "minutes", self._number),
             points=self._get(fields, "points", self._number),
-            checks=self._get(fields, "checks", self._commands) or (),
+            checks=commands(checks),
+            guards=commands(guards),
+            check_limits=limits((*checks, *guards)),
             agent=self._get(fields, "agent", self._text),
             done=self._get(fields, "status", self._choice(_STATUSES)) or False,
         )
@@ -180,22 +191,37 @@ class _Reader:
                 self._wrong(key, item, f"a list of texts{hint}")
         return tuple(found)
 
-    def _commands(self, key: str, node: Node) -> tuple[tuple[str, ...], ...] | None:
-        """A list of commands, each a string or a list of arguments."""
+    def _commands(self, key: str, node: Node) -> tuple[Timed, ...] | None:
+        """A list of commands, each a string, a list of arguments, or either with a time limit of its own."""
         if not isinstance(node, Seq):
-            return self._wrong(key, node, "a list of commands, each a string or a list of arguments")
-        found: list[tuple[str, ...]] = []
+            return self._wrong(key, node, _COMMANDS)
+        found: list[Timed] = []
         for item in node.items:
-            if isinstance(item, Scalar):
-                try:
-                    found.append(split(item.text))
-                except ValueError as error:
-                    self._error(item.line, f"`{key}`: {error}.", "bad_command")
-            elif isinstance(item, Seq) and item.items and all(isinstance(word, Scalar) for word in item.items):
-                found.append(tuple(word.text for word in item.items if isinstance(word, Scalar)))
+            if isinstance(item, Map):
+                fields = self._fields(item, TIMED_KEYS, f"in an entry of `{key}`")
+                command = self._command(key, fields.get("run", item))
+                limit_s = self._get(fields, "timeout_s", self._seconds)
             else:
-                self._wrong(key, item, "a list of commands, each a string or a list of arguments")
+                command, limit_s = self._command(key, item), None
+            if command is not None:
+                found.append(Timed(command, limit_s))
         return tuple(found)
+
+    def _command(self, key: str, item: Node) -> Argv | None:
+        if isinstance(item, Scalar):
+            try:
+                return split(item.text)
+            except ValueError as error:
+                return self._error(item.line, f"`{key}`: {error}.", "bad_command")
+        if isinstance(item, Seq) and item.items and all(isinstance(word, Scalar) for word in item.items):
+            return tuple(word.text for word in item.items if isinstance(word, Scalar))
+        return self._wrong(key, item, _COMMANDS)
+
+    def _seconds(self, key: str, node: Node) -> float | None:
+        limit_s = self._number(key, node)
+        if limit_s is not None and not 0 < limit_s <= MAX_CHECK_S:
+            return self._wrong(key, node, f"more than 0 and at most {MAX_CHECK_S} seconds")
+        return limit_s
 
 
 def _is_nothing(node: Node) -> bool:

@@ -6,6 +6,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.server.scene import allow
+
 NOTES_EPIC = """\
 id: six
 title: Six notes
@@ -73,6 +75,7 @@ def make(folder: Path, epic: str) -> Path:
     (folder / "draft.txt").write_text("one\ntwo\n", "utf-8")
     (folder / "staged.txt").write_text("staged\n", "utf-8")
     git(folder, "add", "staged.txt")
+    allow(folder, ("python", "app.py"), ("python", "look.py"))  # the checks of all epics here
     git(folder, "status")  # the index is as fresh as it gets
     return folder
 
