@@ -1,6 +1,6 @@
 """Random epics on real git, tortured; an outside judge counts what is lost. `python benchmarks/torture.py --epics 200`.
 
-`[--seed N] [--jobs K] [--only N] [--stories MOST]`
+`[--seed N] [--jobs K] [--only N] [--stories MOST] [--at STEP] [--keep]`
 
 Each epic has 5 to 40 stories with random dependencies, and scripted agents that edit the same files at the same time,
 lie, crash, hang, break the check, delete or rename what others need. git, checks and the engine get kill -9 inside the
@@ -61,13 +61,13 @@ class Epic:
     seconds: float = 0.0
 
 
-def one(seed: int, most: int, number: int) -> Epic:
+def one(seed: int, most: int, only: str | None, keep: bool, number: int) -> Epic:
     """One epic, to its end and before the judge."""
     dice = random.Random(f"{seed} {number}")  # noqa: S311 - to be repeated by its seed
     epic, began_s = Epic(number, dice.randint(5, max(5, most))), time.monotonic()
     place = TorturePlace(dice, epic.stories)
     try:
-        place.arm(dice)
+        place.arm(dice, only)
         _torture(epic, place, dice)
         _judge(epic, place)
     except (AssertionError, OSError, psutil.Error, KeyError, ValueError) as error:
@@ -76,7 +76,10 @@ def one(seed: int, most: int, number: int) -> Epic:
         if epic.exceptions:
             log = place.folder / "engine.log"
             epic.exceptions["engine"] = [log.read_text("utf-8", "replace")[-1500:]] if log.exists() else []
-        place.remove()
+        if epic.exceptions and keep:
+            epic.exceptions["kept"] = [str(place.folder)]
+        else:
+            place.remove()
     epic.seconds = time.monotonic() - began_s
     return epic
 
@@ -131,6 +134,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="epics at the same time")
     parser.add_argument("--stories", type=int, default=40, help="of an epic, at most; at least 5")
     parser.add_argument("--only", type=int, help="repeat this epic alone")
+    parser.add_argument("--at", help="strike at this step only, as the summary names it: 'rebase', 'fact MergeProven'")
+    parser.add_argument("--keep", action="store_true", help="leave what is left of an epic with an exception")
     asked = parser.parse_args()
     numbers: Sequence[int] = [asked.only] if asked.only is not None else range(asked.epics)
     print(
@@ -138,10 +143,11 @@ def main() -> int:
     )
     began_s, epics = time.monotonic(), list[Epic]()
     with ProcessPoolExecutor(asked.jobs, mp_context=multiprocessing.get_context("fork")) as pool:
-        for epic in pool.map(partial(one, asked.seed, asked.stories), numbers):
+        for epic in pool.map(partial(one, asked.seed, asked.stories, asked.at, asked.keep), numbers):
             epics.append(epic)
             if epic.exceptions:
                 again = f"--seed {asked.seed} --stories {asked.stories} --only {epic.number}"
+                again += f" --at '{asked.at}'" if asked.at else ""
                 print(f"EXCEPTION: {again}: {epic.stories} stories, {epic.engines} engines, {epic.fired}")
                 for kind, entries in epic.exceptions.items():
                     print(f"  {kind}:", *entries, sep="\n    ", flush=True)

@@ -125,13 +125,12 @@ class Work:
     def remove(self) -> None:
         """A file of somebody else's goes, with all that is in it."""
         found = sorted([*Path("work").glob("*.txt"), *Path("shared").glob("*.txt")])
-        others = [path for path in found if self.name not in path.name]
+        others = [path for path in found if not set(TOKEN.findall(path.read_text("utf-8"))) & set(self.tokens)]
         if others:
             path = self.dice.choice(others)
             tokens = TOKEN.findall(path.read_text("utf-8"))
             path.unlink()
-            self.tell("removed", tokens=[token for token in tokens if token not in self.tokens])
-            self.loose = [token for token in self.loose if token not in tokens]
+            self.tell("removed", tokens=tokens)
 
     def rename(self) -> None:
         """A shared file gets another name."""

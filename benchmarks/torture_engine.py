@@ -22,9 +22,9 @@ from torture_world import EPIC, FILES, TorturePlace
 from mcp_server.adapters.clock import SystemClock
 from mcp_server.adapters.formats.detect import read_epic
 from mcp_server.adapters.journal.sqlite import SqliteJournal
-from mcp_server.core.commands import ResumeEpic
+from mcp_server.core.commands import CancelStory, ResumeEpic
 from mcp_server.core.events import Event
-from mcp_server.core.model import SATISFIES, is_alive
+from mcp_server.core.model import LIVE, SATISFIES, is_alive
 from mcp_server.core.planning import plan
 from mcp_server.core.views import is_at_rest
 from mcp_server.core.wanted import next_wake_s
@@ -144,6 +144,7 @@ async def _engine(place: TorturePlace, goes_on: bool) -> int:
             (place.orders / "opened").touch()
             clock.jump(max(0.0, engine.ledger.as_of_s - clock.now_s()))
             group.start_soon(_hurry, engine, clock)
+            group.start_soon(_meddle, engine, place)
             await adopt(engine, plan(read_epic(Path(place.repo, "epic.yaml")).draft))
             code = await _persist(world, engine)
         group.cancel_scope.cancel()
@@ -158,6 +159,17 @@ async def _hurry(engine: Engine, clock: HastyClock) -> None:
         if engine.alive == 0 and wake_s is not None and wake_s > engine.now_s():
             clock.jump(wake_s - engine.now_s())
             engine.nudge()
+
+
+async def _meddle(engine: Engine, place: TorturePlace) -> None:
+    """The person changes their mind about some stories that are under way; they are tried again later."""
+    for _ in range(place.meddles):
+        await anyio.sleep(place.dice.uniform(0.0, 2.0))
+        epic = engine.ledger.epics.get(EPIC)
+        alive = [s.spec.id for s in epic.stories.in_state(*LIVE)] if epic is not None else []
+        if alive:
+            with suppress(Refused):
+                engine.handle(CancelStory(EPIC, place.dice.choice(alive), "changed my mind"))
 
 
 async def _persist(world: World, engine: Engine) -> int:

@@ -17,7 +17,6 @@ from mcp_server.server.settings import EpicSettings
 AGENT = Path(__file__).with_name("torture_agent.py")
 EPIC = "torture"
 BRANCH = f"epicwave/{EPIC}"
-SLOTS = 4
 STALL_S = 4.0
 BASE_LINES = 12
 CHECK = """#!/bin/sh
@@ -29,7 +28,7 @@ if [ -z "$TORTURE_JUDGE" ] && [ -d "{orders}/check" ]; then
     case $who in engine) kill -9 "$(cat "{orders}/engine.pid")" ;; check) kill -9 $$ ;; *) echo flaky; exit 1 ;; esac
   fi
 fi
-[ -n "$TORTURE_JUDGE" ] || echo "a check may leave what it likes" > left-by-the-check.txt
+[ -n "$TORTURE_JUDGE" ] || {{ echo "a check may leave what it likes" > left-by-the-check.txt; sleep {check_s}; }}
 for path in rot/*; do [ -e "$path" ] && echo "red: $path" && exit 1; done
 for left in pair/*.left; do [ -e "${{left%.left}}.right" ] && [ -e "$left" ] && echo "red: $left" && exit 1; done
 grep -rqs '^<<<<<<<' shared work && exit 1
@@ -73,6 +72,7 @@ FACTS = (
     "BranchMerged",
     "MergeRefused",
 )
+TIMES = ("before", "during", "after")
 FILES = ("rmtree", "rename", "rmdir")
 
 
@@ -80,10 +80,13 @@ class TorturePlace(Place):
     """An epic of 5 to 40 stories in a repository with unfinished work of the user's."""
 
     def __init__(self, dice: random.Random, stories: int) -> None:
-        self._stories = stories
+        self._stories, self.dice = stories, dice
         self.names: list[str] = []
         self.depends: dict[str, tuple[str, ...]] = {}
         self.config: dict[str, Any] = {}
+        self.check_s = dice.choice([0.0, 0.0, 0.2, 0.5])
+        self.meddles = dice.choice([0, 0, 1, 3])
+        """Stories that the person cancels while they are under way."""
         super().__init__(dice)
         hooks = self.repo / ".git" / "hooks"
         hooks.mkdir(exist_ok=True)
@@ -140,7 +143,8 @@ class TorturePlace(Place):
         (self.folder / "bin").mkdir()
         self.orders.mkdir()
         for path, text in ((self.folder / "check", CHECK), (self.folder / "bin" / "git", GIT)):
-            path.write_text(text.format(orders=self.orders, git=shutil.which("git")), "utf-8")
+            told = text.format(orders=self.orders, git=shutil.which("git"), check_s=self.check_s)
+            path.write_text(told, "utf-8")
             path.chmod(0o755)
 
     def _configure(self, dice: random.Random) -> None:
@@ -148,7 +152,7 @@ class TorturePlace(Place):
         side_by_side = {"overlap": dice.choice(["exclusive", "optimistic", "auto"])} if "overlap" in known else {}
         limits = {
             "parallel_strategy": "asyncio",
-            "max_parallel_stories": SLOTS,
+            "max_parallel_stories": dice.randint(2, 6),
             "conflict_detection": dice.random() < 0.25,
             "fail_fast": dice.random() < 0.3,
             "attempts": 3,
@@ -173,22 +177,18 @@ class TorturePlace(Place):
             for path in self.orders.glob("*/*.fired")
         )
 
-    def arm(self, dice: random.Random) -> None:
-        """Hide orders in it: some strike git, some the engine, some the checks."""
+    def arm(self, dice: random.Random, only: str | None = None) -> None:
+        """Hide orders in it: some strike git, some the engine, some the checks. With `only`, all at that step."""
         weight = max(2, self._stories // 4)
-        for _ in range(dice.randint(1, weight)):
-            who, how = dice.choice(["git", "engine", "engine"]), dice.choice(["before", "during", "after"])
-            self.order(dice.choice(GIT_CALLS), dice.randint(1, 3 * weight), how, who, dice.uniform(0.0, 0.015))
-        for _ in range(dice.randint(0, weight // 2)):
-            self.order(
-                f"fact {dice.choice(FACTS)}", dice.randint(1, self._stories), dice.choice(["before", "after"]), "engine"
-            )
-        for _ in range(dice.randint(0, weight // 4 + 1)):
-            self.order(
-                f"file {dice.choice(FILES)}", dice.randint(1, 3 * weight), dice.choice(["before", "after"]), "engine"
-            )
-        for _ in range(dice.randint(0, weight // 2)):
-            self.order("check", dice.randint(1, self._stories), "during", dice.choice(["engine", "check", "flaky"]))
+        steps = [(call, 3 * weight) for call in dice.choices(GIT_CALLS, k=dice.randint(1, weight))]
+        steps += [(f"fact {fact}", self._stories) for fact in dice.choices(FACTS, k=dice.randint(0, weight // 2))]
+        steps += [(f"file {name}", 3 * weight) for name in dice.choices(FILES, k=dice.randint(0, weight // 4 + 1))]
+        steps += [("check", self._stories)] * dice.randint(0, weight // 2)
+        for call, last in [(only, self._stories)] * weight if only else steps:
+            how = dice.choice(TIMES[::2] if call.startswith(("fact ", "file ")) else TIMES)
+            others = {"check": ["check", "flaky"], "fact": [], "file": []}.get(call.partition(" ")[0], ["git"])
+            who = dice.choice(["engine", "engine", *others])
+            self.order(call, dice.randint(1, last), how, who, dice.uniform(0.0, 0.015))
 
     def _checkout(self) -> list[str]:
         """The checkout, byte for byte, with git's own files of it."""
