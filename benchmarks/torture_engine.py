@@ -188,6 +188,8 @@ async def _persist(world: World, engine: Engine) -> int:
                 if refused.code is not Code.NOTHING_READY:
                     raise
                 return NOT_DONE
+            except Fault as fault:  # git was killed under it: the person is told so, and asks again
+                print("not started:", fault)
     return NOT_DONE
 
 

@@ -47,6 +47,7 @@ for folder in "{orders}"/*/; do
     case $how in
       during) {git} "$@" <&0 & sleep "$delay_s"; [ "$who" = engine ] || kill -9 $! ;;
       after) {git} "$@" ;;
+      locked) case "$*" in *"epicwave: merged"*) : > "{branch_lock}" ;; esac ;;
     esac
     [ "$who" = engine ] && kill -9 $PPID && wait
     kill -9 $$
@@ -143,7 +144,12 @@ class TorturePlace(Place):
         (self.folder / "bin").mkdir()
         self.orders.mkdir()
         for path, text in ((self.folder / "check", CHECK), (self.folder / "bin" / "git", GIT)):
-            told = text.format(orders=self.orders, git=shutil.which("git"), check_s=self.check_s)
+            told = text.format(
+                orders=self.orders,
+                git=shutil.which("git"),
+                check_s=self.check_s,
+                branch_lock=self.repo / ".git" / "refs" / "heads" / f"{BRANCH}.lock",
+            )
             path.write_text(told, "utf-8")
             path.chmod(0o755)
 
@@ -188,6 +194,8 @@ class TorturePlace(Place):
             how = dice.choice(TIMES[::2] if call.startswith(("fact ", "file ")) else TIMES)
             others = {"check": ["check", "flaky"], "fact": [], "file": []}.get(call.partition(" ")[0], ["git"])
             who = dice.choice(["engine", "engine", *others])
+            if call == "epicwave: merged" and who == "git":
+                how = dice.choice(["locked", how])
             self.order(call, dice.randint(1, last), how, who, dice.uniform(0.0, 0.015))
 
     def _checkout(self) -> list[str]:
