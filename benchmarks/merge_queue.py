@@ -105,7 +105,7 @@ def _result(world: World) -> Result:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batch", type=int, nargs="+", default=[4, 8], help="how many may land together")
     args = parser.parse_args(argv)

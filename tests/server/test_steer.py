@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def work(name: str) -> tuple[Step, ...]:
     return write(f"{name}.md"), commit()
 
 
-async def start(lead: Lead, scene: Scene, *names: str, strategy: str = "asyncio", **epic: str) -> None:
+async def start(lead: Lead, scene: Scene, *names: str, strategy: str = "asyncio", **epic: Any) -> None:
     """Plan an epic of stories without dependencies and run it to the end."""
     scene.epic(*map(story, names), **epic)
     await lead.ask("plan_epic", epic_file="epic.yaml")

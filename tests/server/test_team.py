@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -13,7 +15,7 @@ from tests.server.sub_agent import SubAgent, commands_in
 pytestmark = pytest.mark.anyio
 
 
-async def _start(lead: Lead, scene: Scene, *stories: dict[str, object], **epic: object) -> dict[str, object]:
+async def _start(lead: Lead, scene: Scene, *stories: dict[str, object], **epic: Any) -> dict[str, object]:
     scene.epic(*stories, **epic)
     await lead.ask("plan_epic", epic_file="epic.yaml")
     return await lead.ask("start_wave", epic="notes", through="all", strategy="agent-teams")

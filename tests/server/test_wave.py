@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -11,7 +13,7 @@ from tests.server.scene import Scene, commit, exit_with, python_check, story, wr
 pytestmark = pytest.mark.anyio
 
 
-async def _planned(lead: Lead, scene: Scene, *stories: dict[str, object], **more: object) -> None:
+async def _planned(lead: Lead, scene: Scene, *stories: dict[str, object], **more: Any) -> None:
     scene.epic(*stories, **more)
     await lead.ask("plan_epic", epic_file="epic.yaml")
 

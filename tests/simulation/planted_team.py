@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from mcp_server.core import leases
-from mcp_server.engine import collect, jobs, leasing, lifecycle
+from mcp_server.engine import collect, leasing, lifecycle, merging
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.leasing import Leasing
 from tests.engine import test_team, test_team_restart, test_team_silence, test_team_trouble
@@ -108,10 +108,10 @@ BUGS = [
             stubborn=True,
         ),
     ),
-    Bug("work that its holder is to mend is cleared away", jobs._refused, "saved = None if repairs else", "saved ="),  # pyright: ignore[reportPrivateUsage]
+    Bug("work that its holder is to mend is cleared away", merging._kept, "None if repairs else ", ""),  # pyright: ignore[reportPrivateUsage]
     Bug(
         "what was added after the hand-in goes with our worktree",
-        jobs.forget,
+        merging.forget,
         "await ports.worktrees.give_back(attempt, lease.head)",
         "pass",
         partial(
