@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from mcp_server.core.merge_rules import MergeRule
 from mcp_server.core.model import NO_PORTS, NOTHING_USED, Cause, CheckRun, Process, Usage
 from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
 
@@ -169,12 +170,14 @@ class Worktrees(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """A branch rebased onto the tip, in the integration worktree; `head == onto` when the tip has all of it already."""
+    """A branch rebased onto the tip, checked out nowhere; `head == onto` when the tip has all of it already."""
 
     onto: Sha
     head: Sha
     files: tuple[str, ...]
     """Paths that differ between onto and head, sorted."""
+    regenerate: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Paths that have the tip's side by a merge rule, sorted, and the command that makes each anew in its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +191,7 @@ class Landed:
 
 @dataclass(frozen=True, slots=True)
 class Conflicted:
-    """The rebase stopped. The integration worktree is clean again."""
+    """The rebase stopped, and left nothing behind; or a file could not be made anew."""
 
     onto: Sha
     paths: tuple[str, ...]
@@ -199,6 +202,8 @@ class Conflicted:
 class MergePort(Protocol):
     """The one door to the integration branch `epicwave/<epic>`. Raises `Fault`. Idempotent after a crash.
 
+    Every commit that the branch was ever moved from by us is on a ref `refs/epicwave/recovery/<epic>/<number>`.
+
     The integration worktree gets the files that `.worktreeinclude` names, as each worktree of ours does.
     """
 
@@ -206,11 +211,18 @@ class MergePort(Protocol):
         """Present tip of the integration branch."""
         ...
 
-    async def rebase(self, attempt: AttemptId, base: Sha, head: Sha, onto: Sha | None = None) -> Landing | Conflicted:
+    async def rebase(
+        self, attempt: AttemptId, base: Sha, head: Sha, onto: Sha | None = None, rules: Sequence[MergeRule] = ()
+    ) -> Landing | Conflicted:
         """Replay base..head onto the tip, or onto what was rebased onto it before: the landings of a batch are a chain.
 
-        Nothing moves; where the integration worktree stands afterwards is not told: `checkout` says where.
+        Files that both sides have changed and a rule settles are no conflict. Nothing moves; where the integration
+        worktree stands afterwards, and whether there is one, is not told: `checkout` says where.
         """
+        ...
+
+    async def amend(self, attempt: AttemptId, landing: Landing, paths: Sequence[str]) -> Landing:
+        """The landing with these files as they lie in the integration worktree now, in its last commit."""
         ...
 
     async def checkout(self, epic: EpicId, at: Sha | None = None) -> Path:
@@ -231,7 +243,7 @@ class MergePort(Protocol):
         """Move the branch from `onto` to `head`, compare-and-set. True when it is at `head` or beyond it now.
 
         In the same step git notes for good that the attempt has landed with `head`, and those of a batch `before` it
-        with theirs, and never does so without it.
+        with theirs, and never does so without it; and the commit that the branch was at gets its recovery ref.
         False when the branch is elsewhere: rebase again. Fault `branch_checked_out` when a checkout has the branch.
         """
         ...
@@ -256,7 +268,7 @@ class MergePort(Protocol):
         ...
 
     async def close(self, epic: EpicId) -> None:
-        """Remove the integration worktree (never the branch); the next `rebase` makes it again."""
+        """Remove the integration worktree (never the branch); the next `checkout` makes it again."""
         ...
 
 

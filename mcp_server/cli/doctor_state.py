@@ -21,6 +21,7 @@ from mcp_server.cli.terminal import count
 from mcp_server.core.model import Ledger
 from mcp_server.errors import Refused
 from mcp_server.front.place import DOOR_FILE, OTHERS, Refusal, read_door
+from mcp_server.server.allowed import ALLOWED_FILE
 from mcp_server.server.holder import holder_of
 from mcp_server.server.mirror import Mirror
 from mcp_server.server.settings import CONFIG_FILE, Settings
@@ -100,10 +101,11 @@ def state_folder(folder: Path) -> list[Finding]:
         there = "as the system keeps it" if folder.exists() else "not there yet"
         return [ok(Subject.STATE_FOLDER, f"{folder} is {there}.")]
     door = folder / DOOR_FILE
-    strange = [_strange(path, is_kind) for path, is_kind in ((folder, stat.S_ISDIR), (door, stat.S_ISREG))]
+    files = (door, folder / ALLOWED_FILE)
+    strange = [_strange(folder, stat.S_ISDIR), *(_strange(path, stat.S_ISREG) for path in files)]
     if found := [finding for finding in strange if finding is not None]:
         return found
-    open_ones = [path for path in (folder, door) if path.exists() and path.stat().st_mode & OTHERS]
+    open_ones = [path for path in (folder, *files) if path.exists() and path.stat().st_mode & OTHERS]
     if not open_ones:
         return [ok(Subject.STATE_FOLDER, f"{folder} is yours alone.")]
     return [_open_to_others(path, door.exists()) for path in open_ones]
@@ -132,7 +134,9 @@ def _open_to_others(path: Path, has_door: bool) -> Finding:
 
     what = f"Others may look into {path} (mode {stat.S_IMODE(path.stat().st_mode):o})."
     why = "It has what agents are told and what they print."
-    if has_door:
+    if path.name == ALLOWED_FILE:
+        why = "Who writes it decides which commands of epic files run, so no wave starts with any."
+    elif has_door:
         why = "Who reads the token in it can steer your agents, and nothing connects to the engine process meanwhile."
     level = Level.ERROR if has_door else Level.WARNING
     return Finding(Subject.STATE_FOLDER, level, what, why, f"chmod {mode:o} {_q(path)}", mend)

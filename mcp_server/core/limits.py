@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mcp_server.core.merge_rules import MergeRule
 from mcp_server.core.spec import Limits
 
 
@@ -83,6 +84,8 @@ class Policy:
     environment: Environment = field(default_factory=Environment)
     adaptive_slots: bool = False
     """Faults and rate limits lower the wave's slots, calm raises them again."""
+    merge_rules: tuple[MergeRule, ...] = ()
+    """How files are settled that the tip and a branch have both changed; the first that matches a path counts."""
     seed: int = 0  # of the jitter in all waits
     check_limits: Limits = ()
     """Of `checks`."""

@@ -17,6 +17,7 @@ from mcp_server.core.policy import MERGE_TRIES, backoff_s
 from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.engine.context import PATHS_SHOWN, Context, saved_work
 from mcp_server.engine.environment import set_up_integration
+from mcp_server.engine.regenerate import rebased
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import Conflicted, Landing, Ports
 
@@ -59,7 +60,7 @@ async def integrate(context: Context) -> BranchMerged | MergeRefused:
         if story.proven is not None and await ports.merge.contains(attempt.epic, story.proven.head):
             return await landed(context, attempt, story.proven.head, story.files_changed)
         for _ in range(TIP_MOVES):
-            first = await ports.merge.rebase(attempt, story.base or "", story.head or "")
+            first = await rebased(context, attempt)
             if isinstance(first, Conflicted):
                 return await _conflict(context, first)
             if first.head == first.onto:
@@ -84,11 +85,11 @@ async def _chained(context: Context, first: Landing) -> list[_Car]:
     """The batch, one rebased onto the other. Whoever cannot be has to wait for a turn of its own, to be told why."""
     batch = [_Car(context.attempt, context.story, first)]
     for attempt in context.behind:
-        story, onto = context.epic.stories[attempt.story], batch[-1].landing.head
+        onto = batch[-1].landing.head
         with suppress(Fault):
-            landing = await context.ports.merge.rebase(attempt, story.base or "", story.head or "", onto)
+            landing = await rebased(context, attempt, onto)
             if isinstance(landing, Landing) and landing.head != onto:
-                batch.append(_Car(attempt, story, landing))
+                batch.append(_Car(attempt, context.epic.stories[attempt.story], landing))
     return batch
 
 

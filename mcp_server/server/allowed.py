@@ -94,6 +94,9 @@ class Allowed:
             return b""
         except OSError as error:
             raise unsafe(str(self._path), f"cannot be opened as a file of its own ({error.strerror})") from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise unsafe(str(self._path), "is not a file")
         with os.fdopen(descriptor, "rb") as file:
             must_be_private(str(self._path), os.fstat(descriptor), stat.S_ISREG, "file")
             must_be_private(str(self._state), self._state.lstat(), stat.S_ISDIR, "folder")

@@ -20,7 +20,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from mcp_server.adapters.agents.profiles import BUILT_IN, Profile, signs_of
 from mcp_server.core.checks import Timed, commands, limits
 from mcp_server.core.limits import Budget, Environment, Policy, Strategy
+from mcp_server.core.merge_rules import DEFAULTS, MergeRule
 from mcp_server.errors import Code, Refused
+from mcp_server.server import settled
 from mcp_server.server.command_settings import check, command
 from mcp_server.server.cursor import cursor_setup
 from mcp_server.server.strict_yaml import read_mapping, shown
@@ -131,6 +133,9 @@ class EpicSettings(BaseSettings):
     port_block: _Ports = 10
     worktree_quota_mb: _Megabytes = None
     min_free_mb: _Free = 500
+    merge_rules: Annotated[
+        tuple[MergeRule, ...], BeforeValidator(settled.rules_by(_command)), Field(description=settled.ALLOWED)
+    ] = DEFAULTS
     worktrees_dir: Annotated[Path | None, Field(description="a folder, or null")] = None
 
     @classmethod
@@ -246,6 +251,7 @@ class Settings:
             adaptive_slots=self.epic.adaptive_slots,
             checks=tuple(dict.fromkeys((*commands(self.epic.checks), *checks))),
             check_limits=limits(self.epic.checks),
+            merge_rules=self.epic.merge_rules,
         )
 
 

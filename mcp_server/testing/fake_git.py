@@ -1,4 +1,4 @@
-"""Both git ports in memory, on one `FakeGit`, for virtual time.
+"""The port `Worktrees` in memory, on a `FakeGit`, for virtual time; `fake_merge.py` has the other git port.
 
 Scripted agents use `write`, `delete` and `commit` of it with the path that `hold` yields or `lend` returns. A host that
 makes worktrees of its own: `host_desk`, then `switch` at that desk to the attempt's branch.
@@ -6,7 +6,7 @@ makes worktrees of its own: `host_desk`, then `switch` at that desk to the attem
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,8 +14,6 @@ import anyio
 
 from mcp_server.adapters.git.names import (
     BASES,
-    INTEGRATION_FOLDER,
-    LANDED,
     SETTLED,
     WORK,
     attempt_branch,
@@ -23,18 +21,13 @@ from mcp_server.adapters.git.names import (
     attempt_of_ref,
     attempt_ref,
     base_ref,
-    integration_branch,
-    landed_ref,
     rescue_ref,
     settled_ref,
 )
-from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
+from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import (
-    Conflicted,
     Done,
-    Landed,
-    Landing,
     Lent,
     NoBranch,
     NoCommits,
@@ -43,9 +36,9 @@ from mcp_server.ports import (
     WrongBase,
     WrongPlace,
 )
-from mcp_server.testing.fake_repository import HEADS, USER_DESK, Desk, FakeGit
+from mcp_server.testing.fake_repository import USER_DESK, Desk, FakeGit
 
-__all__ = ["ROOT", "Desk", "FakeGit", "FakeMerge", "FakeWorktrees"]
+__all__ = ["ROOT", "Desk", "FakeGit", "FakeWorktrees"]
 
 ROOT = Path("/fake-worktrees")
 
@@ -175,7 +168,7 @@ class FakeWorktrees:
 
     def _make(self, attempt: AttemptId, base: Sha) -> Path:
         if had := elsewhere(self._git, attempt):
-            raise Fault(FaultCause.BRANCH_CHECKED_OUT, f"{attempt_branch(attempt)} is checked out in {_told(had)}.")
+            raise Fault(FaultCause.BRANCH_CHECKED_OUT, f"{attempt_branch(attempt)} is checked out in {told(had)}.")
         self._begin(attempt, base)
         self._git.check_out(folder(attempt), base, attempt_ref(attempt))
         return folder(attempt)
@@ -265,118 +258,5 @@ def _everything(git: FakeGit, attempt: AttemptId) -> Sha | None:
     return None if git.is_ancestor(last, base) else last
 
 
-def _told(path: Path) -> str:
+def told(path: Path) -> str:
     return "the user's checkout" if path == USER_DESK else str(path)
-
-
-class FakeMerge:
-    """The port `MergePort` in memory."""
-
-    def __init__(self, git: FakeGit) -> None:
-        self._git = git
-
-    async def tip(self, epic: EpicId) -> Sha:
-        """See `MergePort.tip`."""
-        await self._git.step("tip")
-        return self._tip(epic)
-
-    async def rebase(self, attempt: AttemptId, base: Sha, head: Sha, onto: Sha | None = None) -> Landing | Conflicted:
-        """See `MergePort.rebase`. A branch with merge commits of its own is merged, as the real one does."""
-        await self._git.step("rebase")
-        git, tip, path = self._git, onto or self._tip(attempt.epic), ROOT / attempt.epic / INTEGRATION_FOLDER
-        if git.is_ancestor(head, tip):
-            git.check_out(path, tip)
-            return Landing(tip, tip, ())
-        merges = git.has_merges(head, tip, base)
-        git.check_out(path, tip if merges else head)
-        if clashes := git.merge(path, head) if merges else git.rebase(path, tip):
-            desk = git.desks[path]
-            here, there = (git.commits[sha].files for sha in (desk.head, (*desk.replays, head)[0]))
-            git.check_out(path, tip)
-            detail = (f"{name}: {here.get(name)!r} here, {there.get(name)!r} there" for name in clashes)
-            return Conflicted(tip, clashes, "\n".join(detail))
-        landed = git.desks[path].head
-        return Landing(tip, landed, git.changed(tip, landed))
-
-    async def checkout(self, epic: EpicId, at: Sha | None = None) -> Path:
-        """See `MergePort.checkout`."""
-        await self._git.step("checkout")
-        path = ROOT / epic / INTEGRATION_FOLDER
-        if at is not None or path not in self._git.desks:
-            self._git.check_out(path, at or self._tip(epic))
-        return path
-
-    async def set_up_by(self, epic: EpicId) -> str:
-        """See `MergePort.set_up_by`."""
-        await self._git.step("set_up_by")
-        desk = self._git.desks.get(ROOT / epic / INTEGRATION_FOLDER)
-        return desk.set_up_by if desk else ""
-
-    async def note_set_up(self, epic: EpicId, by: str) -> None:
-        """See `MergePort.note_set_up`."""
-        self._git.desks[await self.checkout(epic)].set_up_by = by
-
-    async def advance(
-        self, attempt: AttemptId, onto: Sha, head: Sha, before: Sequence[tuple[AttemptId, Sha]] = ()
-    ) -> bool:
-        """See `MergePort.advance`."""
-        await self._git.step("advance")
-        tip, branch = self._tip(attempt.epic), integration_branch(attempt.epic)
-        notes = {landed_ref(each): sha for each, sha in (*before, (attempt, head))}
-        if self._git.is_ancestor(head, tip):
-            for ref, sha in notes.items():
-                noted = self._git.refs.get(ref)
-                if noted is None or not self._git.is_ancestor(noted, tip):
-                    self._git.refs[ref] = sha
-            return True
-        if not self._git.is_ancestor(onto, head):
-            raise Fault(FaultCause.GIT, f"{head} does not descend from {onto}.")
-        if had := self._git.where(f"{HEADS}{branch}"):
-            raise Fault(FaultCause.BRANCH_CHECKED_OUT, f"{branch} is checked out in {_told(had[0])}.")
-        if tip == onto:
-            self._git.refs.update(notes)
-            self._git.refs[f"{HEADS}{branch}"] = head
-        return tip == onto
-
-    async def landed(self, epic: EpicId, but: Collection[StoryId] = ()) -> list[Landed]:
-        """See `MergePort.landed`."""
-        await self._git.step("landed")
-        git = self._git
-        tip = git.refs.get(f"{HEADS}{integration_branch(epic)}")
-        noted = {
-            a: sha for ref, sha in git.refs.items() if ref.startswith(f"{LANDED}{epic}/") if (a := attempt_of_ref(ref))
-        }
-        last = {a.story: (a, noted[a]) for a in sorted(noted) if tip and git.is_ancestor(noted[a], tip)}
-        found: list[Landed] = []
-        onto: Sha | None = None
-        for attempt, head in sorted(last.values(), key=lambda at: (len(git.ancestry(at[1])), at[0])):
-            before = onto or git.fork(head, git.desks[USER_DESK].head) or head
-            onto = head
-            if attempt.story not in but:
-                found.append(Landed(attempt, Landing(before, head, git.changed(before, head))))
-        return found
-
-    async def contains(self, epic: EpicId, sha: Sha) -> bool:
-        """See `MergePort.contains`."""
-        await self._git.step("contains")
-        return self._git.is_ancestor(sha, self._tip(epic))
-
-    async def forget(self, attempt: AttemptId) -> None:
-        """See `MergePort.forget`."""
-        await self._git.step("forget")
-        refs = self._git.refs
-        save(self._git, attempt, refs.get(settled_ref(attempt)) or refs.get(attempt_ref(attempt)))
-        self._git.desks.pop(folder(attempt), None)
-        refs.pop(base_ref(attempt), None)
-        leave_branch(self._git, attempt)
-
-    async def close(self, epic: EpicId) -> None:
-        """See `MergePort.close`."""
-        await self._git.step("close")
-        self._git.desks.pop(ROOT / epic / INTEGRATION_FOLDER, None)
-
-    def _tip(self, epic: EpicId) -> Sha:
-        ref = f"{HEADS}{integration_branch(epic)}"
-        if ref not in self._git.refs:
-            raise Fault(FaultCause.GIT, f"There is no {ref} any more.")
-        return self._git.refs[ref]

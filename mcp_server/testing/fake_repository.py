@@ -262,9 +262,10 @@ class FakeGit:
         return self._replay(path)
 
     def rebase_continue(self, path: Path) -> tuple[str, ...]:
-        """`git add -A && git rebase --continue`: what lies there settles the commit that it stopped at."""
+        """`git add -A && git rebase --continue`: what lies there settles the commit that it stopped at, if anything."""
         desk = self.desks[path]
-        desk.head = self.record(desk.files, desk.head)
+        if changed(self.commits[desk.head].files, desk.files):
+            desk.head = self.record(desk.files, desk.head)
         desk.replays.pop(0)
         return self._replay(path)
 

@@ -181,8 +181,10 @@ class Truth:
             self.saw(Promise.PROOF, f"{ref} was moved backwards or aside")
         old = self.git.commits[before].files
         new = [a for a in self._marks if a.epic == epic and self._holds(self.git.commits[after].files, a)]
+        guards = {g for a in self._marks if a.epic == epic and self._holds(old, a) for g in self._story(a).guards}
         for attempt in (a for a in new if not self._holds(old, a)):
-            needed = {*self._specs[epic].checks, *self._story(attempt).checks}
+            own = self._story(attempt)
+            needed = {*self._specs[epic].checks, *own.checks, *own.guards, *guards}
             if not needed <= self._passed[after]:
                 self.saw(Promise.PROOF, f"{attempt} landed without a green check on the very tree")
             if any(a[:2] == attempt[:2] and self._holds(old, a) for a in self._marks):

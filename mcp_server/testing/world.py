@@ -32,7 +32,8 @@ from mcp_server.ports import Ports
 from mcp_server.testing.agreement import assert_same, check_thoroughly
 from mcp_server.testing.breach import Broken
 from mcp_server.testing.clock import VirtualClock
-from mcp_server.testing.fake_git import FakeMerge, FakeWorktrees, folder
+from mcp_server.testing.fake_git import FakeWorktrees, folder
+from mcp_server.testing.fake_merge import FakeMerge
 from mcp_server.testing.fake_repository import HOST_ROOT, USER_DESK
 from mcp_server.testing.fake_runner import Play
 from mcp_server.testing.memory_journal import MemoryJournal, full_disk

@@ -13,7 +13,8 @@ from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.worktrees import GitWorktrees
 from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.ports import Done, Landing, MergePort, Worktrees
-from mcp_server.testing.fake_git import FakeGit, FakeMerge, FakeWorktrees
+from mcp_server.testing.fake_git import FakeGit, FakeWorktrees
+from mcp_server.testing.fake_merge import FakeMerge
 from mcp_server.testing.fake_repository import USER_DESK, HandRefused
 
 AN_HOUR_S = 3600.0

@@ -15,7 +15,7 @@ import pytest
 
 from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault
-from mcp_server.ports import Conflicted, Landing, NoCommits
+from mcp_server.ports import Landing, NoCommits
 from tests.contracts.git_worlds import START, RealWorld, git, landed, worked
 
 pytestmark = pytest.mark.anyio
@@ -228,7 +228,7 @@ async def test_the_integration_worktree_is_mended_whatever_was_left_in_it(real: 
     assert isinstance(landing, Landing)
     expected = {**START, "a.txt": "ours\n", "b.txt": "2\n", "new.txt": "new\n"}
     assert real.files(landing.head) == expected
-    path = await real.merge.checkout("e")
+    path = await real.merge.checkout("e", landing.head)
     assert {name: (path / name).read_text() for name in expected} == expected
     assert git(path, "status", "--porcelain") == ""
     assert real.sha("refs/heads/epicwave/e") == onto
@@ -239,14 +239,12 @@ async def test_what_the_checks_keep_in_ignored_folders_stays_warm(real: RealWorl
     """A stale lock is no reason to begin anew; and all that is not ignored goes, a repository of its own too."""
     real.write(real.top, ".git/info/exclude", "node_modules/\n")
     await real.start_epic("e")
-    await landed(real, S1, real.first, {"a.txt": "1\n"})
+    onto = (await landed(real, S1, real.first, {"a.txt": "1\n"})).head
     path = await real.merge.checkout("e")
     real.write(path, "node_modules/x.js", "warm\n")
     git(path, "init", "-q", "left-by-a-test")
     (real.top / ".git" / "worktrees" / path.name / "index.lock").touch()
-    head = await worked(real, S2, real.first, {"a.txt": "2\n"})
-    assert isinstance(await real.merge.rebase(S2, real.first, head), Conflicted)
-    assert await real.merge.checkout("e") == path
+    assert await real.merge.checkout("e", onto) == path
     assert (path / "node_modules" / "x.js").exists()
     assert not (path / "left-by-a-test").exists()
 
@@ -264,6 +262,8 @@ async def test_an_ignored_file_in_the_way_of_a_tracked_one_gives_way(real: RealW
     landing = await real.merge.rebase(S1, real.first, head)
     assert isinstance(landing, Landing)
     assert real.files(landing.head)["out/file"] == "tracked\n"
+    path = await real.merge.checkout("e", landing.head)
+    assert (path / "out/file").read_text() == "tracked\n"
 
 
 LIFE = """

@@ -97,10 +97,11 @@ async def test_what_is_merged_already_under_another_sha_lands_as_nothing(world: 
     assert await world.merge.rebase(S2, world.first, head) == Landing(landing.head, landing.head, ())
 
 
-async def test_the_checkout_is_where_the_rebased_tree_lies(world: World) -> None:
+async def test_the_rebased_tree_can_be_checked_out(world: World) -> None:
     head = await worked(world, S1, world.first, {"a.txt": "1\n"})
-    await world.merge.rebase(S1, world.first, head)
-    path = await world.merge.checkout("e")
+    landing = await world.merge.rebase(S1, world.first, head)
+    assert isinstance(landing, Landing)
+    path = await world.merge.checkout("e", landing.head)
     assert world.there(path)
     world.write(path, "proof.txt", "checked\n")
     tree = world.files(world.commit(path))
@@ -149,6 +150,42 @@ async def test_contains_knows_what_is_merged(world: World) -> None:
     assert not await world.merge.contains("e", "0123456789" * 4)
     await world.merge.advance(S1, world.first, head)
     assert await world.merge.contains("e", head)
+
+
+RECOVERY = "refs/epicwave/recovery/e/{:06}"
+
+
+async def test_every_commit_that_the_branch_has_been_at_is_on_a_recovery_ref_or_is_the_tip(world: World) -> None:
+    """In order, also over a restart, a user's own move, and a batch that lands in one step."""
+    one = await landed(world, S1, world.first, {"a.txt": "1\n"})
+    world.restart()
+    two = await landed(world, S2, one.head, {"b.txt": "2\n"})
+    head = await worked(world, S3, two.head, {"a.txt": "3\n"})
+    other = S3._replace(number=2)
+    last = await worked(world, other, head, {"b.txt": "3\n"})
+    assert await world.merge.advance(other, two.head, last, [(S3, head)])
+    been = [world.first, one.head, two.head]
+    assert [world.sha(RECOVERY.format(number)) for number in range(1, 5)] == [*been, None]
+    world.moves(TIP, one.head)
+    again = await landed(world, S3._replace(number=3), one.head, {"new.txt": "4\n"})
+    assert [world.sha(RECOVERY.format(number)) for number in range(1, 6)] == [*been, one.head, None]
+    assert world.sha(TIP) == again.head
+
+
+async def test_a_move_that_does_not_happen_leaves_no_recovery_ref(world: World) -> None:
+    head1 = await worked(world, S1, world.first, {"a.txt": "1\n"})
+    head2 = await worked(world, S2, world.first, {"b.txt": "2\n"})
+    assert await world.merge.advance(S1, world.first, head1)
+    assert not await world.merge.advance(S2, world.first, head2)
+    assert await world.merge.advance(S1, world.first, head1)
+    assert [world.sha(RECOVERY.format(number)) for number in (1, 2)] == [world.first, None]
+
+
+async def test_a_recovery_ref_that_a_crash_left_without_its_move_is_not_made_twice(world: World) -> None:
+    head = await worked(world, S1, world.first, {"a.txt": "1\n"})
+    world.moves(RECOVERY.format(1), world.first)
+    assert await world.merge.advance(S1, world.first, head)
+    assert [world.sha(RECOVERY.format(number)) for number in (1, 2)] == [world.first, None]
 
 
 NOTE = "refs/epicwave/landed/e/{}/{}"
@@ -238,15 +275,27 @@ async def test_forgetting_removes_the_branch_once_and_for_all(world: World) -> N
     assert await world.worktrees.held() == []
 
 
-async def test_closing_removes_the_worktree_and_the_next_rebase_makes_it_again(world: World) -> None:
+async def test_a_merge_without_checks_makes_no_worktree(world: World) -> None:
+    head = await worked(world, S2, world.first, {"a.txt": "theirs\n"})
+    other = await worked(world, S3, world.first, {"b.txt": "3\n"}, {"b.txt": "4\n"})
+    await landed(world, S1, world.first, {"a.txt": "ours\n"})
+    assert isinstance(await world.merge.rebase(S2, world.first, head), Conflicted)
+    landing = await world.merge.rebase(S3, world.first, other)
+    assert isinstance(landing, Landing)
+    assert await world.merge.advance(S3, landing.onto, landing.head)
+    place = await world.merge.checkout("f", landing.head)
+    assert not world.there(place.parents[1] / "e" / place.name)
+
+
+async def test_closing_removes_the_worktree_and_the_next_checkout_makes_it_again(world: World) -> None:
     head = await worked(world, S1, world.first, {"a.txt": "1\n"})
-    await world.merge.rebase(S1, world.first, head)
-    path = await world.merge.checkout("e")
+    path = await world.merge.checkout("e", head)
     await world.merge.close("e")
     await world.merge.close("e")
     assert not world.there(path)
     assert world.sha(TIP) == world.first
     assert isinstance(await world.merge.rebase(S1, world.first, head), Landing)
+    assert await world.merge.checkout("e") == path
     assert world.there(path)
 
 

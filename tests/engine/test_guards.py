@@ -23,9 +23,9 @@ Judge = Callable[[AttemptId, tuple[str, ...], Path], int | None]
 def breaks(world: World, name: StoryId, command: tuple[str, ...] = GUARD) -> Judge:
     """The command is red on every tree that has the story's work."""
 
-    def judge(_attempt: AttemptId, argv: tuple[str, ...], cwd: Path) -> int:
-        files = world.git.desks[cwd].files
-        return 5 if argv == command and any(path.startswith(f".marks/e/{name}/") for path in files) else 0
+    def judge(attempt: AttemptId, argv: tuple[str, ...], cwd: Path) -> int:
+        work = any(path.startswith(f".marks/e/{name}/") for path in world.git.desks[cwd].files)
+        return 5 if argv == command and work else world.truth.judge(attempt, argv, cwd)
 
     return judge
 

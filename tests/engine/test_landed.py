@@ -14,7 +14,7 @@ from mcp_server.core.spec import AttemptId
 from mcp_server.engine.landed import adopt
 from mcp_server.errors import Fault, FaultCause, Refused
 from mcp_server.ports import Landed
-from mcp_server.testing.fake_git import FakeMerge
+from mcp_server.testing.fake_merge import FakeMerge
 from mcp_server.testing.fake_runner import Play
 from mcp_server.testing.world import CHECK, EPIC, World, a_world, story
 

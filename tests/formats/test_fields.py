@@ -174,3 +174,36 @@ def test_checks_in_words_are_not_run() -> None:
 )
 def test_lines_that_should_have_told_something_are_reported(text: str, expected: str | None) -> None:
     assert unused(text) == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "guards"),
+    [
+        ("**Guards:** `pytest tests/a`", (("pytest", "tests/a"),)),
+        ("**Guards:**\n\n- `pytest tests/a`\n- `lint .`", (("pytest", "tests/a"), ("lint", "."))),
+        ("**Guard checks:**\n\n```sh\n# all of it\n$ pytest tests/a\n```", (("pytest", "tests/a"),)),
+        ("- Guards: `a`, `b`", (("a",), ("b",))),
+        ("**Guards:** all stays green", ()),
+    ],
+)
+def test_guards_are_commands_that_a_story_leaves_behind(text: str, guards: tuple[tuple[str, ...], ...]) -> None:
+    story = body(text)
+    assert (story.guards, story.checks) == (guards, ())
+    assert bool(unused(text)) == (not guards)
+
+
+def test_a_command_may_have_a_time_limit_of_its_own() -> None:
+    story = body("**Checks:** `a` (90 s), `b` (at most 2 min), `c` (slow), `d`\n\n**Guards:** `e` (1.5 min)")
+    assert story.checks == (("a",), ("b",), ("c",), ("d",))
+    assert story.check_limits == ((("a",), 90.0), (("b",), 120.0), (("e",), 90.0))
+
+
+def test_a_time_limit_beyond_a_week_is_named_and_left_out() -> None:
+    text = "**Checks:** `a` (999999 s)"
+    assert body(text).check_limits == ()
+    assert unused(text) == [text]
+
+
+def test_the_checks_of_a_whole_epic_may_have_limits_too() -> None:
+    draft = read_text("# Epic 1: E\n\n**Checks:** `a` (90 s)\n\n### Story 1.1: T\n\nText.\n").draft
+    assert (draft.checks, draft.check_limits) == ((("a",),), ((("a",), 90.0),))

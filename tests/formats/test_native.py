@@ -172,3 +172,46 @@ def test_a_thousand_stories_are_read_and_planned_in_two_seconds(loader: type, mo
     planned = plan(read("epic: {title: Big}\nstories:\n" + "".join(stories)))
     assert time.process_time() - before < 2
     assert len(planned.spec.stories) == 1000
+
+
+def test_a_story_may_bring_guards_and_a_command_a_time_limit_of_its_own() -> None:
+    draft = read(
+        """
+checks: [{run: "pytest -q", timeout_s: 120}, plain]
+stories:
+  - id: a
+    checks: [{run: [sh, -c, "a && b"]}]
+    guards: ["keep green", {run: slow, timeout_s: 0.5}]
+"""
+    )
+    (story,) = draft.stories
+    assert (draft.checks, draft.check_limits) == ((("pytest", "-q"), ("plain",)), ((("pytest", "-q"), 120.0),))
+    assert story.checks == (("sh", "-c", "a && b"),)
+    assert (story.guards, story.check_limits) == ((("keep", "green"), ("slow",)), ((("slow",), 0.5),))
+    spec = plan(draft).spec
+    assert (spec.check_limits, spec.stories[0].guards) == (draft.check_limits, story.guards)
+    assert spec.stories[0].check_limits == story.check_limits
+
+
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ("guards: pytest", "`guards` must be a list of commands"),
+        ("guards: ['a && b']", "`guards`: 'a && b' uses the shell's '&&'"),
+        ("checks: [{run: x, timeout_s: 0}]", "`timeout_s` must be more than 0 and at most 604800 seconds, not '0'"),
+        ("checks: [{run: x, timeout_s: soon}]", "`timeout_s` must be a number"),
+        ("checks: [{timeout_s: 3}]", "each a string, a list of arguments, or `{run: COMMAND, timeout_s: SECONDS}`"),
+        ("checks: [{run: x, timeout: 3}]", "`timeout` is no key in an entry of `checks`; the nearest is `timeout_s`"),
+        ("setup: [npm ci]", "`setup` is no key in a story"),
+    ],
+)
+def test_what_is_wrong_with_a_check_is_named(field: str, says: str) -> None:
+    (error,) = errors(f"stories:\n  - id: a\n    {field}\n")
+    assert says in error.message
+    assert error.line == 3
+
+
+def test_an_epic_cannot_bring_set_up_commands() -> None:
+    """They come from the configuration alone."""
+    (error,) = errors("epic: {id: a, setup: [npm ci]}\nstories: [{id: a}]\n")
+    assert "`setup` is no key in `epic`" in error.message

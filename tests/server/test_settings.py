@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mcp_server.adapters.agents.profiles import BUILT_IN
 from mcp_server.adapters.agents.signs import Format, Signs
 from mcp_server.core.limits import Budget, Environment, Policy, Strategy
+from mcp_server.core.merge_rules import DEFAULTS, MergeRule, Way
 from mcp_server.errors import Code, Refused
 from mcp_server.server.settings import Settings, load_settings
 
@@ -39,6 +41,8 @@ def test_without_a_file_the_defaults_are_the_documented_ones(tmp_path: Path) -> 
         "attempt_timeout_s": 1800.0,
         "stall_timeout_s": 600.0,
         "check_timeout_s": 600.0,
+        "batch": 4,
+        "repairs": 2,
         "lease_s": 900.0,
         "agent": "claude",
         "checks": (),
@@ -48,6 +52,7 @@ def test_without_a_file_the_defaults_are_the_documented_ones(tmp_path: Path) -> 
         "port_block": 10,
         "worktree_quota_mb": None,
         "min_free_mb": 500,
+        "merge_rules": tuple(asdict(rule) for rule in DEFAULTS),
         "worktrees_dir": None,
         "fallback_agent": None,
         "breaker_faults": 3,
@@ -60,12 +65,12 @@ def test_without_a_file_the_defaults_are_the_documented_ones(tmp_path: Path) -> 
         "adaptive_slots": False,
     }
     assert settings.agents == {}
-    assert settings.policy() == Policy()
+    assert settings.policy() == Policy(merge_rules=DEFAULTS)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "epic:\n", "epic:\nagents:\n", b"\xef\xbb\xbfepic: {}\n"])
 def test_an_empty_file_means_the_defaults(tmp_path: Path, text: str | bytes) -> None:
-    assert load(tmp_path, text).policy() == Policy()
+    assert load(tmp_path, text).policy() == Policy(merge_rules=DEFAULTS)
 
 
 def test_every_key_is_taken(tmp_path: Path) -> None:
@@ -91,13 +96,14 @@ epic:
   story_budget_usd: 2.5
   story_budget_tokens: 800000
   adaptive_slots: true
-  checks: ["pytest -q 'a b'", [sh, -c, "a && b", 5]]
+  checks: ["pytest -q 'a b'", [sh, -c, "a && b", 5], {run: "slow --all", timeout_s: 90}]
   setup: ["npm ci", [sh, -c, "make > log"]]
   setup_timeout_s: 900
   port_base: 30000
   port_block: 5
   worktree_quota_mb: 4000
   min_free_mb: 0
+  merge_rules: {}
   worktrees_dir: ../trees
 agents:
   mine: {command: tool --at {worktree}, environment: {A: b}}
@@ -121,7 +127,8 @@ agents:
         budget=Budget(2.5, 800_000, 20.0, 9_000_000),
         adaptive_slots=True,
         environment=Environment((("npm", "ci"), ("sh", "-c", "make > log")), 900.0, 30_000, 5, 4000, 0),
-        checks=(("pytest", "-q", "a b"), ("sh", "-c", "a && b", "5"), ("ruff",)),
+        checks=(("pytest", "-q", "a b"), ("sh", "-c", "a && b", "5"), ("slow", "--all"), ("ruff",)),
+        check_limits=((("slow", "--all"), 90.0),),
     )
     assert settings.worktrees_dir == tmp_path / "../trees"
     mine = settings.agents["mine"]
@@ -158,6 +165,15 @@ def test_an_agent_has_its_own_signs_besides_those_of_its_program(tmp_path: Path)
         ("checks: pytest", "epic.checks is 'pytest'; allowed: a list of commands"),
         ("checks: [a, 'b && c']", "epic.checks entry 2 is 'b && c': 'b && c' uses the shell's '&&'"),
         ("checks: [pytest, -q]", "epic.checks entry 2 is '-q': no program is called '-q'"),
+        (
+            "checks: [{run: a, timeout_s: 0}]",
+            "entry 1 is {'run': 'a', 'timeout_s': 0}: timeout_s is more than 0",
+        ),
+        ("checks: [{run: a, timeout_s: yes}]", "timeout_s is more than 0 and at most 604800 seconds"),
+        ("checks: [{run: a, timeout_s: .nan}]", "timeout_s is more than 0 and at most 604800 seconds"),
+        ("checks: [{timeout_s: 3}]", "a command is a string or a list of words"),
+        ("checks: [{run: a, limit: 3}]", "a check has the keys run and timeout_s"),
+        ("setup: [{run: a}]", "epic.setup entry 1 is {'run': 'a'}: a command is a string or a list of words"),
         ("setup: npm ci", "epic.setup is 'npm ci'; allowed: a list of commands"),
         ("setup: ['a && b']", "epic.setup entry 1 is 'a && b': 'a && b' uses the shell's '&&'"),
         ("port_base: 80", "epic.port_base is 80; allowed: a port from 1024 to 65535"),
@@ -245,7 +261,7 @@ def test_the_agents_own_variables_change_nothing(tmp_path: Path, monkeypatch: py
         monkeypatch.setenv(f"EPICWAVE_{name}", "E-1")
     for name in ("AGENT", "CHECKS", "ATTEMPTS"):
         monkeypatch.setenv(name, "not ours")
-    assert load_settings(tmp_path).policy() == Policy()
+    assert load_settings(tmp_path).policy() == Policy(merge_rules=DEFAULTS)
 
 
 def test_sequential_has_one_slot_whatever_the_file_says(tmp_path: Path) -> None:
@@ -277,3 +293,42 @@ def test_sub_agents_get_as_many_slots_as_the_file_allows_and_leases_as_long(tmp_
     policy = settings.policy()
     assert (policy.strategy, policy.slots, policy.lease_s) == (Strategy.AGENT_TEAMS, 4, 60.0)
     assert settings.policy("asyncio").strategy is Strategy.ASYNCIO
+
+
+def test_merge_rules_come_before_the_built_in_ones_and_reach_the_policy(tmp_path: Path) -> None:
+    text = """epic:
+  merge_rules:
+    "docs/**/*.md": union
+    uv.lock: agent
+    schema.json: python -m tools.schema
+    gen/*.py: [make, gen]
+    .version: ours
+"""
+    assert load(tmp_path, text).policy().merge_rules == (
+        MergeRule("docs/**/*.md", Way.UNION),
+        MergeRule("uv.lock", Way.AGENT),
+        MergeRule("schema.json", Way.REGENERATE, ("python", "-m", "tools.schema")),
+        MergeRule("gen/*.py", Way.REGENERATE, ("make", "gen")),
+        MergeRule(".version", Way.OURS),
+        *DEFAULTS,
+    )
+
+
+@pytest.mark.parametrize(("value", "rules"), [("{}", ()), ("null", DEFAULTS), ("", DEFAULTS)])
+def test_an_empty_mapping_switches_all_merge_rules_off(
+    tmp_path: Path, value: str, rules: tuple[MergeRule, ...]
+) -> None:
+    assert load(tmp_path, f"epic:\n  merge_rules: {value}\n").policy().merge_rules == rules
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("[uv.lock]", "allowed: a mapping of globs to union, ours, agent or a command, or null"),
+        ("{docs/: union}", "'docs/' is no glob of files; all that is below a folder is `folder/**`"),
+        ("{uv.lock: 'uv lock && true'}", "'uv.lock' has 'uv lock && true': 'uv lock && true' uses the shell's '&&'"),
+        ("{uv.lock: 3}", "'uv.lock' has 3: a command is a string or a list of words"),
+    ],
+)
+def test_merge_rules_that_cannot_be_are_refused_with_the_reason(tmp_path: Path, value: str, why: str) -> None:
+    assert why in refusal(tmp_path, f"epic:\n  merge_rules: {value}\n")

@@ -32,12 +32,14 @@ MECHANICAL = (
     "commit.gpgSign=false",
     "core.fsmonitor=false",
     "core.splitIndex=false",
+    "core.ignoreStat=false",  # or git would not look again at what it has checked out
     "rerere.enabled=false",
     "rebase.autoSquash=false",
     "rebase.autoStash=false",
     "rebase.rebaseMerges=false",
     "rebase.updateRefs=false",  # or a rebase would move the attempt's own branch
     "merge.conflictStyle=merge",
+    "merge.verifySignatures=false",
     "advice.addEmbeddedRepo=false",
     "advice.detachedHead=false",
 )

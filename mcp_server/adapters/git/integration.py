@@ -1,13 +1,15 @@
-"""The port `MergePort` on real git: rebase in a worktree of our own, move the branch by compare-and-set."""
+"""The port `MergePort` on real git: rebase without a worktree, or in one of our own; compare-and-set the branch."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 
 from mcp_server.adapters.git import trees
+from mcp_server.adapters.git.conflicts import detail, real_paths
 from mcp_server.adapters.git.disk import disk_faults
 from mcp_server.adapters.git.include import include
 from mcp_server.adapters.git.names import (
@@ -16,15 +18,23 @@ from mcp_server.adapters.git.names import (
     attempt_of_ref,
     integration_branch,
     landed_ref,
+    next_recovery,
+    recovery_refs,
 )
 from mcp_server.adapters.git.remains import End, Remains
 from mcp_server.adapters.git.repository import Repository, text_of
+from mcp_server.adapters.git.saving import tree_with
+from mcp_server.adapters.git.settling import Shared, by_settings, shared
+from mcp_server.adapters.git.submodules import heeded
+from mcp_server.adapters.git.weave import NotHere, Weave, cut, parents_of, rewritten, tree_of
+from mcp_server.core.merge_rules import MergeRule
 from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import Conflicted, Landed, Landing
 
-DETAIL_CHARS = 6000
-"""Bound of the conflicted hunks that go into the next brief."""
+_RERERE = ("-c", "rerere.enabled=true", "-c", "rerere.autoUpdate=true")
+_REPLAYS = 200
+"""Times that a rebase goes on after git remembered how a conflict was settled."""
 _UNFINISHED = {"rebase-merge": "rebase", "rebase-apply": "rebase", "MERGE_HEAD": "merge"}
 
 
@@ -44,32 +54,97 @@ class GitMerge:
             raise Fault(FaultCause.GIT, f"There is no branch {branch} any more.")
         return sha
 
-    async def rebase(self, attempt: AttemptId, base: Sha, head: Sha, onto: Sha | None = None) -> Landing | Conflicted:
+    async def rebase(
+        self, attempt: AttemptId, base: Sha, head: Sha, onto: Sha | None = None, rules: Sequence[MergeRule] = ()
+    ) -> Landing | Conflicted:
         """See `MergePort.rebase`.
 
         Commits that the tip has already, under another sha too, are dropped. A branch that has merge commits of its own
         is merged and not rebased: flattening would drop what was settled in them. Those of others, which are in it when
         its agent rebased it onto an earlier tip, do not count.
+
+        A branch of which the rules would leave nothing, because all it does is to change files that are made anew, is
+        in conflict: what its author meant by that no command knows.
         """
         tip = onto or await self.tip(attempt.epic)
-        path = await self._ready(attempt.epic, tip)
         if await self._repository.is_ancestor(head, tip):
             return Landing(tip, tip, ())
         merges = await self._git.read("rev-list", "--merges", "--max-count=1", head, f"^{tip}", f"^{base}")
-        if merges.out:
-            step = ("merge", "--no-ff", "--no-edit", "--no-verify", "-m", f"Merge {attempt}", head)
+        message = f"Merge {attempt}" if merges.out else None
+        has = await shared(self._repository, tip, head, rules, has_merges=bool(message))
+        landed = await self._joined(attempt.epic, tip, head, message, has)
+        if landed == tip and has.only:
+            has = has.without_regenerated()
+            landed = await self._joined(attempt.epic, tip, head, message, has)
+        if isinstance(landed, Conflicted):
+            return landed
+        made = has.regenerated if landed != tip else {}
+        stale = await self._repository.changed(landed, head) if made else ()
+        orders = tuple((path, made[path]) for path in stale if path in made)
+        return Landing(tip, landed, await self._repository.changed(tip, landed), orders)
+
+    async def _joined(self, epic: EpicId, tip: Sha, head: Sha, message: str | None, has: Shared) -> Sha | Conflicted:
+        """The branch on top of the tip, if possible without a worktree; merged when there is a message for it."""
+        weave = Weave(self._repository, tip, has)
+        try:
+            woven = await (weave.merged(head, message) if message else weave.replayed(head))
+        except NotHere:
+            woven = None
+        if woven is not None and not (isinstance(woven, Conflicted) and await self._remembers()):
+            return woven
+        return await self._in_worktree(epic, tip, head, message, has)
+
+    async def _in_worktree(
+        self, epic: EpicId, tip: Sha, head: Sha, message: str | None, has: Shared
+    ) -> Sha | Conflicted:
+        """The same in the integration worktree, for old gits, and for all that git does only there."""
+        path = await self._ready(epic, tip)
+        if message:
+            step = ("merge", "--no-ff", "--no-edit", "--no-verify", "-m", message, head)
         else:
             await self._checkout(path, head)
             step = ("rebase", "--no-fork-point", "--no-verify", "--empty=drop", tip)
-        ended = await self._git.write(*step, at=path, ok=(0, 1, 128))
+        heed = await heeded(self._repository, head)
+        recall = _RERERE if await self._remembers() else ()
+        async with by_settings(self._repository, has) as settings:
+            ended = await self._git.write(*settings, *heed, *recall, *step, at=path, ok=(0, 1, 128))
+            for _ in range(_REPLAYS if recall else 0):
+                if ended.code == 0 or not await self._is_settled(path):
+                    break
+                go_on = ("commit", "--no-edit", "--no-verify") if message else ("rebase", "--continue")
+                ended = await self._git.write(*settings, *heed, *recall, *go_on, at=path, ok=(0, 1, 128))
         if ended.code:
-            conflict = await self._conflict(path, tip)
-            await self._ready(attempt.epic, tip)
+            conflict = await self._conflict(path, tip, ended.text)
+            await self._ready(epic, tip)
             if conflict:
                 return conflict
-            raise Fault(FaultCause.GIT, f"`git {step[0]}` of {attempt} ended with {ended.code}: {ended.err[-2000:]}")
-        landed = (await self._git.read("rev-parse", "HEAD", at=path)).text
-        return Landing(tip, landed, await self._repository.changed(tip, landed))
+            raise Fault(FaultCause.GIT, f"`git {step[0]}` of {head[:10]} ended with {ended.code}: {ended.err[-2000:]}")
+        return (await self._git.read("rev-parse", "HEAD", at=path)).text
+
+    async def _remembers(self) -> bool:
+        """True when the user has git remember how conflicts were settled; we never switch that on for them."""
+        asked = ("config", "--show-scope", "--type=bool", "--get-all", "rerere.enabled")
+        lines = (await self._git.read(*asked, ok=(0, 1))).text.splitlines()
+        said = [line for line in lines if not line.startswith("command")]  # by ourselves
+        if said:
+            return said[-1].endswith("true")
+        return await anyio.Path(self._repository.common_dir, "rr-cache").is_dir()
+
+    async def _is_settled(self, path: Path) -> bool:
+        """True in the middle of a rebase or merge that stopped, when nothing is left to settle."""
+        git_dir = (await self._git.read("rev-parse", "--absolute-git-dir", at=path)).path
+        stopped = [name for name in _UNFINISHED if await anyio.Path(git_dir / name).exists()]
+        return bool(stopped) and not (await self._git.read("ls-files", "--unmerged", at=path)).out
+
+    async def amend(self, attempt: AttemptId, landing: Landing, paths: Sequence[str]) -> Landing:
+        """See `MergePort.amend`. What else lies in the worktree is left out."""
+        path = self._folder(attempt.epic)
+        tree = await tree_with(self._repository, path, landing.head, paths)
+        raw = (await self._git.read("cat-file", "commit", landing.head)).out
+        if tree == tree_of(raw):
+            return replace(landing, regenerate=())
+        head = await rewritten(self._repository, raw, tree, tuple(parents_of(raw)))
+        return Landing(landing.onto, head, await self._repository.changed(landing.onto, head))
 
     async def checkout(self, epic: EpicId, at: Sha | None = None) -> Path:
         """See `MergePort.checkout`. Made at the tip when there is none."""
@@ -98,8 +173,8 @@ class GitMerge:
     ) -> bool:
         """See `MergePort.advance`. Moves forward only: Fault `git` when `head` does not descend from `onto`.
 
-        The note comes before the branch: of two refs in one transaction git writes the first one first, and a note
-        whose commit the branch does not have counts for nothing.
+        The branch comes last: of the refs in one transaction git writes the first one first, a note whose commit the
+        branch does not have counts for nothing, and so does a recovery ref with the commit that it still is at.
         """
         epic, branch = attempt.epic, integration_branch(attempt.epic)
         notes = {landed_ref(each): sha for each, sha in (*before, (attempt, head))}
@@ -120,8 +195,10 @@ class GitMerge:
                 FaultCause.BRANCH_CHECKED_OUT, f"{branch} is checked out in {place}; switch that to another branch."
             )
         ref = f"refs/heads/{branch}"
+        was = await self._repository.refs(recovery_refs(epic))
+        new = {**next_recovery(epic, was, onto), **notes, ref: head}
         try:
-            await self._repository.change_refs(old={**old, ref: onto}, new={**notes, ref: head}, why="merged")
+            await self._repository.change_refs(old={**old, ref: onto}, new=new, why="merged")
         except Fault:
             if await self.tip(epic) == onto:
                 raise  # not a race that we lost
@@ -193,13 +270,12 @@ class GitMerge:
         """Detached and by force: `reset --hard` would move a branch that a check may have switched to."""
         await self._git.write("checkout", "--force", "--detach", "--quiet", sha, at=path)
 
-    async def _conflict(self, path: Path, tip: Sha) -> Conflicted | None:
+    async def _conflict(self, path: Path, tip: Sha, said: str) -> Conflicted | None:
         """What the stopped rebase or merge stands on; None when it did not stop for a conflict."""
-        argv = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative")
+        argv = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--ignore-submodules=none")
         paths = (await self._git.read(*argv, "--name-only", "--diff-filter=U", "-z", at=path)).names
-        hunks = (await self._git.read(*argv, at=path)).text
-        cut = hunks if len(hunks) <= DETAIL_CHARS else hunks[:DETAIL_CHARS] + "\n... (cut)"
-        return Conflicted(tip, tuple(sorted(set(paths))), cut) if paths else None
+        hunks = (await self._git.read("-c", "core.quotePath=false", *argv, at=path)).text
+        return Conflicted(tip, real_paths(paths), cut(detail(said, hunks))) if paths else None
 
 
 def _reason(epic: EpicId) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from mcp_server.core.spec import AttemptId, EpicId
+from mcp_server.core.spec import AttemptId, EpicId, Sha
 
 WORK = "refs/heads/epicwave-work/"
 BASES = "refs/epicwave/base/"
 RESCUED = "refs/epicwave/rescue/"
 SETTLED = "refs/epicwave/settled/"
 LANDED = "refs/epicwave/landed/"
+RECOVERY = "refs/epicwave/recovery/"
 INTEGRATION_FOLDER = "_integration"
 
 _FOLDER = re.compile(r"(?P<epic>[^/]+)/(?P<story>[^/]+)-(?P<number>[0-9]+)")
@@ -49,6 +51,21 @@ def settled_ref(attempt: AttemptId) -> str:
 def landed_ref(attempt: AttemptId) -> str:
     """Says that the attempt's work is on the integration branch, from the commit that it names on; never removed."""
     return f"{LANDED}{attempt}"
+
+
+def recovery_refs(epic: EpicId) -> str:
+    """Below it are the commits that the epic's integration branch was moved from, by number."""
+    return f"{RECOVERY}{epic}/"
+
+
+def next_recovery(epic: EpicId, old: Mapping[str, Sha], tip: Sha) -> dict[str, Sha]:
+    """The ref to be made before the branch leaves `tip`; none when the last of the `old` ones has that commit.
+
+    `refs/epicwave/recovery/<epic>/000001` and so on: whoever lists them has them in order.
+    """
+    numbers = {int(number): ref for ref in old if (number := ref.removeprefix(recovery_refs(epic))).isdecimal()}
+    last = max(numbers, default=0)
+    return {} if last and old[numbers[last]] == tip else {f"{recovery_refs(epic)}{last + 1:06}": tip}
 
 
 def attempt_folder(attempt: AttemptId) -> str:

@@ -118,7 +118,8 @@ class Repository:
 
     async def changed(self, old: Sha, new: Sha) -> tuple[str, ...]:
         """Paths that differ, sorted; both names of what was renamed."""
-        return (await self.git.read("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)).names
+        argv = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", "--ignore-submodules=none")
+        return (await self.git.read(*argv, old, new)).names
 
     async def refs(self, *prefixes: str, merged: Sha | None = None) -> dict[str, Sha]:
         """Full names and commits of the refs that are one of these, or lie below one that ends in `/`.

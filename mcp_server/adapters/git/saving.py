@@ -6,32 +6,64 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
 
-from mcp_server.adapters.git.command import Answer
 from mcp_server.adapters.git.disk import disk_faults
 from mcp_server.adapters.git.repository import Repository
+from mcp_server.adapters.git.scratch import BROKEN, Scratch
 from mcp_server.core.spec import Sha
-
-_GITLINK = b"160000"
 
 
 async def saved(repository: Repository, folder: Path, parents: Sequence[Sha], why: str) -> Sha:
     """A commit with the folder's content on top of `parents`; the parent itself when that has all of it already.
 
-    Ignored files are left out unless they were added by force. Raises `Fault`, and nothing has changed then.
+    Ignored files are left out unless they were added by force. What was done in a submodule, which may be nowhere else,
+    is one more parent: a commit of the submodule's own. Raises `Fault`, and nothing has changed then.
     """
     sound = await repository.own(folder)
     index = (await repository.git.read("rev-parse", "--absolute-git-dir", at=folder)).path / "index" if sound else None
     with disk_faults(f"{folder} could not be saved"):
-        tree = await _tree_of(repository, folder, index, parents[0])
-    if len(parents) == 1 and tree == (await repository.git.read("rev-parse", f"{parents[0]}^{{tree}}")).text:
+        content = await _content_of(repository, folder, index, parents[0])
+        inner = [await _work_in(repository, folder / name, why) for name in content.submodules]
+    parents = [*parents, *(sha for sha in inner if sha)]
+    if len(parents) == 1 and content.tree == (await repository.git.read("rev-parse", f"{parents[0]}^{{tree}}")).text:
         return parents[0]
-    return await committed(repository, tree, parents, why)
+    return await committed(repository, content.tree, parents, why)
+
+
+async def _work_in(repository: Repository, submodule: Path, why: str) -> Sha | None:
+    """A commit with what lies in a submodule, on top of its own commits; None when all of it was published before."""
+    if not await _is_repository(repository, submodule):
+        return None
+    head = await repository.resolve("HEAD", at=submodule)
+    changes = ("status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=none")
+    clean = not (await repository.git.read(*changes, at=submodule)).out
+    if head and clean and not await _unpublished(repository, submodule, head):
+        return None
+    if head:
+        options = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")
+        await repository.git.write("fetch", *options, str(submodule), head, ok=(0, 1, BROKEN))  # a shallow one cannot
+        head = await repository.resolve(head)
+        if head and clean:
+            return head
+    content = await _content_of(repository, submodule, None, None)
+    return await committed(
+        repository, content.tree, [head] if head else [], f"{why}, in its submodule {submodule.name}"
+    )
+
+
+async def _is_repository(repository: Repository, folder: Path) -> bool:
+    top = await repository.git.read("rev-parse", "--show-toplevel", at=folder, ok=(0, BROKEN))
+    return top.code == 0 and await anyio.Path(top.path).resolve() == await anyio.Path(folder).resolve()
+
+
+async def _unpublished(repository: Repository, submodule: Path, head: Sha) -> bool:
+    argv = ("rev-list", "--max-count=1", head, "--not", "--remotes")
+    return bool((await repository.git.read(*argv, at=submodule)).out)
 
 
 async def committed(repository: Repository, tree: str, parents: Sequence[Sha], why: str) -> Sha:
@@ -40,26 +72,44 @@ async def committed(repository: Repository, tree: str, parents: Sequence[Sha], w
     return (await repository.git.write("commit-tree", tree, *above, "-m", f"epicwave: {why}")).text
 
 
-async def _tree_of(repository: Repository, folder: Path, index: Path | None, parent: Sha | None) -> str:
+async def tree_with(repository: Repository, folder: Path, sha: Sha, paths: Sequence[str]) -> str:
+    """The commit's tree, with these paths as they lie in a worktree. The worktree's own index is not touched."""
+    with disk_faults(f"{folder} could not be read"):
+        place = await anyio.to_thread.run_sync(scratch_folder, repository)
+        with tempfile.TemporaryDirectory(dir=place) as scratch:
+            here = Scratch(repository, folder, folder, Path(scratch) / "index")
+            await here.write("read-tree", sha)
+            names = b"".join(os.fsencode(path) + b"\0" for path in paths)
+            argv = ("add", "--all", "--force", "--sparse", "--pathspec-from-file=-", "--pathspec-file-nul")
+            await here.write(*argv, stdin=names, env={"GIT_LITERAL_PATHSPECS": "1"})
+            return (await here.write("write-tree")).text
+
+
+class _Content(NamedTuple):
+    tree: str
+    submodules: tuple[str, ...]
+    """Paths of those that are checked out."""
+
+
+async def _content_of(repository: Repository, folder: Path, index: Path | None, parent: Sha | None) -> _Content:
     """Write the folder's content as a tree.
 
     It starts from a copy of the worktree's index (`index`), which knows what was added by force and what a sparse
     checkout leaves out; without a sound worktree (`index` None) from the parent's files.
     """
-    place = await anyio.to_thread.run_sync(_scratch_folder, repository)
+    place = await anyio.to_thread.run_sync(scratch_folder, repository)
     with tempfile.TemporaryDirectory(dir=place) as scratch:
-        here = _Scratch(repository, folder, folder if index else None, Path(scratch) / "index")
+        here = Scratch(repository, folder, folder if index else None, Path(scratch) / "index")
         if index is None or not await anyio.to_thread.run_sync(_copied, index, here.index):
             await here.write("read-tree", *([parent] if parent else ["--empty"]))
-        # 1: a file could not be read, or there is a repository of its own inside, which is looked at below
-        added = await here.write("add", "--all", "--sparse", "--ignore-errors", ok=(0, 1, 128) if index else (0, 1))
-        if added.code == 128:  # noqa: PLR2004 - git's code for `fatal`: the index is broken
-            return await _tree_of(repository, folder, None, parent)
-        for inner in await here.repositories_inside(parent):
-            tree = await _tree_of(repository, folder / inner, None, None)
+        if not await here.add_all(parent):
+            return await _content_of(repository, folder, None, parent)
+        new, submodules = await here.repositories_inside(parent)
+        for inner in new:
+            tree = (await _content_of(repository, folder / inner, None, None)).tree
             await here.write("update-index", "--force-remove", "-z", "--stdin", stdin=os.fsencode(inner))
             await here.write("read-tree", f"--prefix={inner}/", tree)
-        return (await here.write("write-tree")).text
+        return _Content((await here.write("write-tree")).text, tuple(submodules))
 
 
 def sweep(repository: Repository) -> None:
@@ -67,38 +117,11 @@ def sweep(repository: Repository) -> None:
     shutil.rmtree(repository.state_dir / "tmp", ignore_errors=True)
 
 
-def _scratch_folder(repository: Repository) -> Path:
+def scratch_folder(repository: Repository) -> Path:
+    """Where what is needed for a moment lies; `sweep` clears it."""
     place = repository.state_dir / "tmp"
     place.mkdir(parents=True, exist_ok=True)
     return place
-
-
-@dataclass(frozen=True, slots=True)
-class _Scratch:
-    """A folder looked at through an index of our own."""
-
-    repository: Repository
-    folder: Path
-    at: Path | None
-    """The folder again when it is a sound worktree; else it is taken as content of the repository."""
-    index: Path
-
-    async def write(self, *argv: str, stdin: bytes = b"", ok: tuple[int, ...] = (0,)) -> Answer:
-        env = {"GIT_INDEX_FILE": str(self.index)}
-        content = None if self.at else self.folder
-        return await self.repository.git.write(*argv, at=self.at, content=content, env=env, stdin=stdin, ok=ok)
-
-    async def repositories_inside(self, parent: Sha | None) -> list[str]:
-        """Folders that are repositories of their own, and new: git would save a pointer to them, or nothing at all."""
-        before = parent or (await self.write("mktree")).text
-        others = (await self.write("ls-files", "-z", "--others", "--exclude-standard")).out.split(b"\0")
-        diff = await self.write("diff-index", "--cached", "-z", "--raw", "--no-renames", "--diff-filter=A", before)
-        new = diff.out.split(b"\0")
-        inside = [name.rstrip(b"/") for name in others if name.endswith(b"/")]
-        inside += [name for told, name in zip(new[::2], new[1::2], strict=False) if told.split(b" ")[1] == _GITLINK]
-        return [
-            name for name in map(os.fsdecode, sorted(inside)) if await anyio.Path(self.folder / name / ".git").exists()
-        ]
 
 
 def _copied(source: Path, target: Path) -> bool:

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from mcp_server.adapters.git.command import Git
+from mcp_server.adapters.git.raw import FILES, untouched
 
 UNFINISHED = ("rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
 """Files and folders by which git remembers an operation that has not come to its end."""
@@ -43,15 +44,27 @@ class Status:
 
 
 async def status(git: Git, folder: Path) -> Status:
-    """Untracked files inside a submodule are not counted: they are no work on this repository."""
+    """Untracked files inside a submodule are not counted: they are no work on this repository.
+
+    Nor are files that nobody touched: git lists those too whose stored form is not what attributes ask for by now.
+    """
     argv = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=untracked")
     answer = await git.read(*argv, at=folder)
-    found: dict[bytes, list[str]] = {b"1": [], b"u": [], b"?": []}
-    for line in answer.out.split(b"\0"):
-        kind = line[:1]
-        if kind in found:
-            found[kind].append(line.split(b" ", _FIELDS[kind])[-1].decode("utf-8", "replace"))
-    return Status(tuple(sorted(found[b"1"] + found[b"u"])), tuple(sorted(found[b"?"])), await _unfinished(git, folder))
+    lines = [line for line in answer.out.split(b"\0") if line[:1] in _FIELDS]
+    fields = [line.split(b" ", _FIELDS[line[:1]]) for line in lines]
+    changed = {told[-1] for told in fields if told[0] != b"?"}
+    changed -= set(await untouched(git, folder, {told[-1]: told[7].decode() for told in fields if _maybe_same(told)}))
+    untracked = [told[-1] for told in fields if told[0] == b"?"]
+    return Status(_names(changed), _names(untracked), await _unfinished(git, folder))
+
+
+def _maybe_same(told: list[bytes]) -> bool:
+    """A file that is not staged and differs in its content, or in what git would make of it."""
+    return told[:3] == [b"1", b".M", b"N..."] and told[4] == told[5] in FILES
+
+
+def _names(found: Iterable[bytes]) -> tuple[str, ...]:
+    return tuple(sorted(name.decode("utf-8", "replace") for name in found))
 
 
 async def _unfinished(git: Git, folder: Path) -> str | None:
