@@ -90,6 +90,7 @@ async def findings(world: World) -> list[Finding]:
         *about_journal,
         *await _looked(Subject.STATE_FOLDER, state_folder),
         *await _looked(Subject.LEFTOVERS, lambda: doctor_state.left(world, ledger, root)),
+        *await _looked(Subject.SPACE, lambda: doctor_state.space(world, root)),
         *await _looked(Subject.DISK, disk),
         *await _looked(Subject.VERSION, lambda: doctor_state.version(world)),
     ]

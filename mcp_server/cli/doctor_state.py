@@ -11,7 +11,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio.to_thread
+
 from mcp_server import __version__
+from mcp_server.adapters.git.disk import weight_mb
 from mcp_server.adapters.git.inventory import inventory
 from mcp_server.adapters.journal.sqlite import backups_of, notices
 from mcp_server.cli.doctor_agents import VERSION_BOUND_S, asked_version
@@ -168,6 +171,18 @@ async def left(world: World, ledger: Ledger, root: Path) -> list[Finding]:
     else:
         findings.append(ok(Subject.RESCUED, "No work that did not land is kept."))
     return findings
+
+
+async def space(world: World, root: Path) -> list[Finding]:
+    """What our worktrees take on the disk, and how much of it only waits."""
+    seen = await inventory(world.repository, root)
+    parts = {"waiting for the next attempts": seen.idle, "about to be deleted": seen.trash}
+    all_mb = await anyio.to_thread.run_sync(weight_mb, root)
+    said = [f"{all_mb:,.0f} MB are taken by worktrees in {root}"]
+    for what, paths in parts.items():
+        mb = sum([await anyio.to_thread.run_sync(weight_mb, path) for path in paths])
+        said += [f"{mb:,.0f} MB of it by {len(paths)} {what}"] if paths else []
+    return [ok(Subject.SPACE, f"{', '.join(said)}.")]
 
 
 def disk(world: World, root: Path) -> list[Finding]:

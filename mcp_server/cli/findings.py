@@ -42,6 +42,7 @@ class Subject(StrEnum):
     LEFTOVERS = "leftovers"
     NOT_OURS = "not_ours"
     RESCUED = "rescued"
+    SPACE = "space"
     DISK = "disk"
     FILE_SYSTEM = "file_system"
     VERSION = "version"

@@ -20,13 +20,16 @@ from mcp_server.errors import Fault
 from mcp_server.server.world import World
 
 DAY_S = 86_400.0
+PUT_AWAY_S = 600.0
+"""How long the deletion of what was thrown away may take."""
 
 
 class Item(NamedTuple):
     """One thing that goes."""
 
     kind: str
-    """worktree | branch | base_ref | integration_worktree | log | rescue_ref | journal_backup"""
+    """worktree | branch | base_ref | integration_worktree | pooled_worktree | trash | log | rescue_ref |
+    journal_backup"""
     name: str
     size_bytes: int = 0
 
@@ -57,6 +60,8 @@ class Garbage:
 
     pieces: tuple[Piece, ...] = ()
     integrations: tuple[tuple[EpicId, Path], ...] = ()
+    idle: tuple[Path, ...] = ()
+    trash: tuple[Path, ...] = ()
     rescues: tuple[Rescue, ...] = ()
     logs: tuple[Path, ...] = ()
     backups: tuple[Path, ...] = ()
@@ -68,6 +73,8 @@ class Garbage:
         return [
             *(item for piece in self.pieces for item in _items(piece)),
             *(Item("integration_worktree", str(path), size_bytes(path)) for _, path in self.integrations),
+            *(Item("pooled_worktree", str(path), size_bytes(path)) for path in self.idle),
+            *(Item("trash", str(path), size_bytes(path)) for path in self.trash),
             *(Item("rescue_ref", rescue.ref) for rescue in self.rescues),
             *(Item("log", str(path), size_bytes(path)) for path in self.logs),
             *(Item("journal_backup", str(path), size_bytes(path)) for path in self.backups),
@@ -94,8 +101,10 @@ async def garbage(world: World, ledger: Ledger, root: Path, ages: Ages) -> Garba
     """The same, and what is old of merged stories: rescue refs, logs, copies of the journal. Changes nothing."""
     seen = await inventory(world.repository, root)
     left = leftovers(ledger, seen)
+    waits = _waits(ledger)
     rescues: list[Rescue] = []
     kept = list(left.kept)
+    kept += [Kept(str(path), "it waits for a story of a wave that is alive") for path in seen.idle if waits]
     for rescue in seen.rescues:
         story = story_at(ledger, rescue.attempt)
         if story is None or not ages.old(rescue.saved_s):
@@ -107,6 +116,8 @@ async def garbage(world: World, ledger: Ledger, root: Path, ages: Ages) -> Garba
     return Garbage(
         left.pieces,
         left.integrations,
+        () if waits else seen.idle,
+        seen.trash,
         tuple(rescues),
         tuple(await anyio.to_thread.run_sync(lambda: list(_old_logs(world, ledger, ages)))),
         tuple(path for path in backups_of(world.journal_path) if ages.old(path.stat().st_mtime)),
@@ -137,6 +148,8 @@ async def remove(world: World, ledger: Ledger, found: Garbage) -> list[str]:
                 await ports.merge.close(epic)
             except Fault as fault:
                 left.append(f"{path}: {fault.detail}")
+        await world.put_away(PUT_AWAY_S, waits=_waits(ledger))
+        left += [f"{path}: the disk did not let it go" for path in (*found.idle, *found.trash) if path.exists()]
         still = set(await ports.worktrees.held())
         stuck = [piece.attempt for piece in found.pieces if piece.attempt in still and piece.elsewhere is None]
         left += [f"{attempt}: git or the disk did not let it go" for attempt in stuck]
@@ -165,6 +178,10 @@ def story_at(ledger: Ledger, attempt: AttemptId) -> Story | None:
 def _may_go(piece: Piece) -> bool:
     """False for what a worktree of the host's keeps in place, when all of it is saved or merged."""
     return piece.elsewhere is None or not piece.dealt_with or piece.folder is not None or piece.base
+
+
+def _waits(ledger: Ledger) -> bool:
+    return any(is_alive(epic.wave) for epic in ledger.epics.values())
 
 
 def _is_at_rest(ledger: Ledger, epic_id: EpicId) -> bool:

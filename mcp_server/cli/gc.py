@@ -22,6 +22,8 @@ WORDS = {
     "branch": "attempt branch",
     "base_ref": "base ref",
     "integration_worktree": "integration worktree",
+    "pooled_worktree": "pooled worktree",
+    "trash": "folder to be deleted",
     "rescue_ref": "rescue ref",
     "log": "log",
     "journal_backup": "journal backup",

@@ -29,6 +29,9 @@ from mcp_server.server.world import World
 LOOK_S, LOOK_MAX_S = 0.2, 2.0
 """Another process's journal cannot push: how soon it is looked at after a change, and at the latest, in seconds."""
 
+PUT_AWAY_S = 3.0
+"""How long the end of an engine waits until what it had thrown away is deleted. The rest is deleted meanwhile."""
+
 
 @dataclass(slots=True)
 class _Held:
@@ -150,8 +153,7 @@ class Host:
         closed, began = anyio.Event(), False
         try:
             with holding(self._home.state_dir, self._name), closing(SqliteJournal(self._home.journal_path)) as journal:
-                ports = self._home.ports(journal)
-                async with running(ports, goes_on=self._goes_on, tell=self._tell) as engine:
+                async with self._engine(journal) as engine:
                     task_status.started(engine)
                     began = True
                     await engine.wait_for(lambda now: self._held.users == 0 and engine.alive == 0 and not is_busy(now))
@@ -164,6 +166,18 @@ class Host:
         finally:
             self._held.engine = self._held.closed = None
             closed.set()
+
+    @asynccontextmanager
+    async def _engine(self, journal: SqliteJournal) -> AsyncGenerator[Engine]:
+        """An engine that leaves no worktree behind it; but where a wave goes on, those that wait for its attempts."""
+        engine: Engine | None = None
+        try:
+            async with running(self._home.ports(journal), goes_on=self._goes_on, tell=self._tell) as engine:
+                yield engine
+        finally:
+            if engine is not None and not is_busy(engine.ledger):
+                with anyio.CancelScope(shield=True):
+                    await self._home.put_away(PUT_AWAY_S)
 
 
 def journal_error(error: Exception) -> JournalError | None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from mcp_server.adapters.agents.profiles import BUILT_IN, Profile, signs_of
+from mcp_server.adapters.git.pool import Keeping
 from mcp_server.core.checks import Timed, commands, limits
 from mcp_server.core.limits import Budget, Environment, Policy, Strategy
 from mcp_server.core.merge_rules import DEFAULTS, MergeRule
@@ -74,6 +75,7 @@ _Ports = Annotated[
     int, BeforeValidator(_no_bool), Field(ge=0, le=1000, description="a whole number from 0 (none) to 1000")
 ]
 _Free = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, description="megabytes, 0 or more")]
+_Name = Annotated[str, Field(min_length=1)]
 _Command = Annotated[tuple[str, ...], BeforeValidator(command)]
 _Check = Annotated[Timed, BeforeValidator(check)]
 
@@ -134,8 +136,12 @@ class EpicSettings(BaseSettings):
     worktree_quota_mb: _Megabytes = None
     min_free_mb: _Free = 500
     merge_rules: Annotated[
-        tuple[MergeRule, ...], BeforeValidator(settled.rules_by(_command)), Field(description=settled.ALLOWED)
+        tuple[MergeRule, ...], BeforeValidator(settled.rules_by(command)), Field(description=settled.ALLOWED)
     ] = DEFAULTS
+    worktree_pool: Annotated[
+        int, BeforeValidator(_no_bool), Field(ge=0, le=MAX_SLOTS, description=f"a whole number from 0 to {MAX_SLOTS}")
+    ] = 4
+    worktree_keep: Annotated[tuple[_Name, ...], Field(description="a list of names of folders that git ignores")] = ()
     worktrees_dir: Annotated[Path | None, Field(description="a folder, or null")] = None
 
     @classmethod
@@ -183,6 +189,11 @@ class Settings:
         """Absolute; a relative one is meant from the repository's top."""
         folder = self.epic.worktrees_dir
         return None if folder is None else self.path.parents[1] / folder.expanduser()
+
+    @property
+    def keeping(self) -> Keeping:
+        """What of the worktrees is kept for the next attempts."""
+        return Keeping(self.epic.worktree_pool, self.epic.worktree_keep)
 
     @property
     def agent_names(self) -> frozenset[str]:

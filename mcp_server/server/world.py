@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -17,12 +18,14 @@ from mcp_server.adapters.agents.runner import ProcessRunner
 from mcp_server.adapters.agents.tree import root_of
 from mcp_server.adapters.clock import SystemClock
 from mcp_server.adapters.git.integration import GitMerge
+from mcp_server.adapters.git.pool import Pool
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.saving import sweep
 from mcp_server.adapters.git.worktrees import GitWorktrees
 from mcp_server.adapters.journal.sqlite import SqliteJournal, notices
 from mcp_server.core.model import Process, Story
 from mcp_server.core.spec import AttemptId, EpicId
+from mcp_server.errors import Fault
 from mcp_server.ports import Ports
 from mcp_server.server.settings import Settings, load_settings
 
@@ -37,6 +40,8 @@ class World:
     clock: SystemClock = field(default_factory=SystemClock)
     agents: dict[str, Profile] = field(default_factory=dict[str, Profile])
     """The configuration's own agents, as last read."""
+    pools: list[Pool] = field(default_factory=list[Pool])
+    """The worktrees that wait for the next attempts of the last engine that was opened here."""
 
     @classmethod
     async def open(cls, start: Path) -> Self:
@@ -75,13 +80,27 @@ class World:
         settings = self.settings()
         self._read_agents(settings)
         root = self.worktrees_root(settings)
+        pool = Pool(self.repository, root, settings.keeping)
+        pool.adopt()
+        self.pools[:] = [pool]
         return Ports(
             clock=self.clock,
             journal=journal,
-            worktrees=GitWorktrees(self.repository, root),
-            merge=GitMerge(self.repository, root),
+            worktrees=GitWorktrees(self.repository, root, pool),
+            merge=GitMerge(self.repository, root, pool),
             runner=self._runner(),
         )
+
+    async def put_away(self, limit_s: float, *, waits: bool = False) -> None:
+        """Delete what was thrown away, and the worktrees that wait, unless an attempt `waits` for them.
+
+        For whoever has the lock. Returns when it is done, or after `limit_s`; what is left then goes at the next start.
+        """
+        for pool in self.pools:
+            if not waits:
+                with suppress(Fault):
+                    await pool.empty()
+            await pool.settle(limit_s)
 
     def _runner(self) -> ProcessRunner:
         repository = self.repository

@@ -97,6 +97,8 @@ def test_leftovers_of_an_attempt_that_is_over_go_and_what_was_unsaved_is_saved(s
         "branch": 1,
         "base_ref": 1,
         "integration_worktree": 0,
+        "pooled_worktree": 0,
+        "trash": 0,
         "rescue_ref": 0,
         "log": 0,
         "journal_backup": 0,
@@ -121,6 +123,42 @@ def test_an_integration_worktree_of_an_epic_at_rest_goes(scene: Scene) -> None:
     scene.git("worktree", "add", "-q", "--detach", folder, "epicwave/notes")
     assert document(epicwave(scene, "gc", "--json"))["counts"]["integration_worktree"] == 1
     assert scene.leftovers() == []
+
+
+def space(scene: Scene) -> str:
+    (found,) = [each for each in document(epicwave(scene, "doctor", "--json"))["findings"] if each["code"] == "space"]
+    return found["what"]
+
+
+def waiting(scene: Scene) -> tuple[Path, Path]:
+    """A worktree in the pool and one that was thrown away, as a kill -9 leaves them."""
+    idle, trash = (scene.outside / "worktrees" / name for name in ("_pool/1a2b", "_trash/3c4d"))
+    scene.git("worktree", "add", "-q", "--detach", "--lock", "--reason", "epicwave pool", idle)
+    trash.mkdir(parents=True)
+    (trash / "file").write_text("much", "utf-8")
+    return idle, trash
+
+
+def test_the_pool_is_emptied_and_what_was_thrown_away_is_deleted(scene: Scene) -> None:
+    idle, trash = waiting(scene)
+    told = space(scene)
+    assert "by 1 waiting for the next attempts" in told
+    assert "by 1 about to be deleted" in told
+    said = document(epicwave(scene, "gc", "--json"))
+    kinds = {item["kind"]: item["name"] for item in said["removed"]}
+    assert kinds == {"pooled_worktree": str(idle), "trash": str(trash)}
+    assert (said["not_ours"], said["not_removed"], scene.leftovers()) == ([], [], [])
+    assert list((scene.outside / "worktrees").glob("_*")) == []
+    assert "waiting" not in space(scene)
+
+
+def test_the_pool_of_a_wave_that_goes_on_stays(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    idle, trash = waiting(scene)
+    monkeypatch.setattr("mcp_server.cli.garbage.is_alive", lambda _wave: True)
+    said = document(epicwave(scene, "gc", "--json"))
+    assert {"name": str(idle), "why": "it waits for a story of a wave that is alive"} in said["kept"]
+    assert [item["name"] for item in said["removed"]] == [str(trash)]
+    assert (idle.exists(), trash.exists()) == (True, False)
 
 
 def test_a_dry_run_says_the_same_and_changes_nothing(scene: Scene) -> None:

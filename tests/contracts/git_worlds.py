@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mcp_server.adapters.git.integration import GitMerge
+from mcp_server.adapters.git.pool import Keeping, Pool
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.worktrees import GitWorktrees
 from mcp_server.core.spec import AttemptId, Sha
@@ -269,6 +270,28 @@ class RealWorld:
         except subprocess.CalledProcessError:
             return tuple(git(path, "diff", "--name-only", "--diff-filter=U").split())
         return ()
+
+
+class PooledWorld(RealWorld):
+    """The same with a pool, as an engine has it; `restart` finds what a killed one has left."""
+
+    size, keep = 4, ("node_modules",)
+
+    def restart(self) -> None:
+        self.pool = Pool(self.repository, self.root, Keeping(self.size, self.keep))
+        self.pool.adopt()
+        self.worktrees: Worktrees = GitWorktrees(self.repository, self.root, self.pool)
+        self.merge: MergePort = GitMerge(self.repository, self.root, self.pool)
+
+    async def crashed(self, attempt: AttemptId, base: Sha) -> Path:
+        ports = GitWorktrees(self.repository, self.root, self.pool)
+        return await ports._make(attempt, base)  # pyright: ignore[reportPrivateUsage] - a kill skips the rest
+
+    def entries(self) -> list[str]:
+        """Worktrees that git knows, the user's left out, as they lie below the root."""
+        places = git(self.top, "worktree", "list", "--porcelain").split("\n\n")[1:]
+        paths = [place.splitlines()[0].removeprefix("worktree ") for place in places if place.strip()]
+        return sorted(os.path.relpath(path, self.root) for path in paths)
 
 
 async def worked(world: World, attempt: AttemptId, base: Sha, *changes: dict[str, str]) -> Sha:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.contracts.git_worlds import START, RealWorld, git
 pytestmark = pytest.mark.anyio
 
 
-LASTING = ("update-ref", "worktree")
+LASTING = ("update-ref", "worktree", "symbolic-ref", "checkout")
 """Commands that change what others can see; all else that we run only adds objects."""
 
 
@@ -26,23 +26,36 @@ class KilledAt(BaseException):
 
 
 class Doom:
-    """Counts the lasting changes that git is asked for, and kills at a given one: before it is made, or after."""
+    """Counts lasting changes, by git and by renames of ours, and kills at a given one: before it is made, or after."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.at, self.after, self.count = 0, False, 0
-        alone = Git._alone  # pyright: ignore[reportPrivateUsage] - the one place where git changes anything
+        run = Git._run  # pyright: ignore[reportPrivateUsage] - the one place where git changes anything
 
         async def counted(git: Git, argv: tuple[str, ...], *more: Any) -> Answer:
-            self.count += argv[0] in LASTING
-            here = argv[0] in LASTING and self.count == self.at
-            if here and not self.after:
-                raise KilledAt
-            answer = await alone(git, argv, *more)
-            if here:
-                raise KilledAt
-            return answer
+            with self._may_strike(argv[0] in LASTING and argv[1] != "list"):
+                return await run(git, argv, *more)
 
-        patch.setattr(Git, "_alone", counted)
+        patch.setattr(Git, "_run", counted)
+        for name in ("rename", "replace"):
+            patch.setattr(Path, name, self._counted(getattr(Path, name)))
+
+    def _counted(self, move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def counted(path: Path, to: Path) -> Path:
+            with self._may_strike(self.at > 0):
+                return move(path, to)
+
+        return counted
+
+    @contextmanager
+    def _may_strike(self, lasting: bool) -> Generator[None]:
+        self.count += lasting
+        here = lasting and self.count == self.at
+        if here and not self.after:
+            raise KilledAt
+        yield
+        if here:
+            raise KilledAt
 
     @asynccontextmanager
     async def strikes(self, at: int, *, after: bool) -> AsyncGenerator[None]:
@@ -132,7 +145,7 @@ async def test_lending_ours(real: RealWorld, doom: Doom) -> None:
         assert await real.worktrees.inspect_lent(attempt, real.first, None) == NoCommits()
         assert refs(real, attempt) == ["base", "branch"]
 
-    assert await killed_everywhere(real, doom, prepare, act, then) == 4
+    assert await killed_everywhere(real, doom, prepare, act, then) == 6
 
 
 async def test_lending_over_what_a_crash_left(real: RealWorld, doom: Doom) -> None:
@@ -147,7 +160,7 @@ async def test_lending_over_what_a_crash_left(real: RealWorld, doom: Doom) -> No
     async def prepare(attempt: AttemptId) -> Path:
         return await at_ours(real, attempt)
 
-    assert await killed_everywhere(real, doom, prepare, act, then) == 10
+    assert await killed_everywhere(real, doom, prepare, act, then) == 12
 
 
 async def test_rescuing_ours(real: RealWorld, doom: Doom) -> None:

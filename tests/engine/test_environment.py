@@ -7,12 +7,13 @@ from pathlib import Path
 import anyio
 import pytest
 
+from mcp_server.adapters.git.names import INTEGRATION_FOLDER
 from mcp_server.core.limits import Environment
 from mcp_server.core.model import Cause, Failure, Usage
 from mcp_server.core.spec import AttemptId
 from mcp_server.errors import Fault, FaultCause
 from mcp_server.ports import AgentCall
-from mcp_server.testing.fake_git import INTEGRATION_FOLDER, folder
+from mcp_server.testing.fake_git import folder
 from mcp_server.testing.fake_runner import Judge, Play
 from mcp_server.testing.world import World, a_world, story
 

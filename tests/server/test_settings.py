@@ -53,6 +53,8 @@ def test_without_a_file_the_defaults_are_the_documented_ones(tmp_path: Path) -> 
         "worktree_quota_mb": None,
         "min_free_mb": 500,
         "merge_rules": tuple(asdict(rule) for rule in DEFAULTS),
+        "worktree_pool": 4,
+        "worktree_keep": (),
         "worktrees_dir": None,
         "fallback_agent": None,
         "breaker_faults": 3,

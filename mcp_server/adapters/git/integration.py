@@ -21,6 +21,7 @@ from mcp_server.adapters.git.names import (
     next_recovery,
     recovery_refs,
 )
+from mcp_server.adapters.git.pool import Pool
 from mcp_server.adapters.git.remains import End, Remains
 from mcp_server.adapters.git.repository import Repository, text_of
 from mcp_server.adapters.git.saving import tree_with
@@ -41,10 +42,12 @@ _UNFINISHED = {"rebase-merge": "rebase", "rebase-apply": "rebase", "MERGE_HEAD":
 class GitMerge:
     """The integration worktree of an epic is `<root>/<epic>/_integration`, detached; nothing of value is ever in it."""
 
-    def __init__(self, repository: Repository, root: Path) -> None:
+    def __init__(self, repository: Repository, root: Path, pool: Pool | None = None) -> None:
+        """Without `pool` each worktree is made anew."""
         self._repository = repository
         self._git = repository.git
-        self._root = root.resolve()
+        self._pool = pool or Pool(repository, root)
+        self._root = self._pool.root
 
     async def tip(self, epic: EpicId) -> Sha:
         """See `MergePort.tip`."""
@@ -232,11 +235,16 @@ class GitMerge:
 
     async def forget(self, attempt: AttemptId) -> None:
         """See `MergePort.forget`."""
-        await Remains.of(self._repository, self._root, attempt).end(End.FORGOTTEN)
+        await Remains.of(self._pool, attempt).end(End.FORGOTTEN)
 
     async def close(self, epic: EpicId) -> None:
         """See `MergePort.close`."""
-        await trees.remove(self._repository, self._folder(epic), _reason(epic))
+        path = self._folder(epic)
+        sound = await self._repository.own(path)
+        await self._pool.remove(path, _reason(epic), await self._repository.resolve("HEAD", at=path) if sound else None)
+
+    async def _drop(self, epic: EpicId) -> None:
+        await self._pool.remove(self._folder(epic), _reason(epic))
 
     def _folder(self, epic: EpicId) -> Path:
         return self._root / epic / INTEGRATION_FOLDER
@@ -248,12 +256,12 @@ class GitMerge:
             try:
                 await self._clean(path, tip)
             except Fault:
-                await self.close(epic)  # broken beyond cleaning; nothing of value is in it
+                await self._drop(epic)  # broken beyond cleaning; nothing of value is in it
             else:
                 return path
         else:
-            await self.close(epic)
-        await trees.add(self._repository, path, tip, _reason(epic), tip)
+            await self._drop(epic)
+        await self._pool.add(path, None, _reason(epic), tip)
         await include(self._repository, path)
         return path
 

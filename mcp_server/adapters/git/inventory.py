@@ -13,8 +13,10 @@ import anyio.to_thread
 from mcp_server.adapters.git.names import (
     BASES,
     INTEGRATION_FOLDER,
+    POOL_FOLDER,
     RESCUED,
     SETTLED,
+    TRASH_FOLDER,
     WORK,
     attempt_folder,
     attempt_of_folder,
@@ -64,6 +66,10 @@ class Inventory:
     """Integration worktrees that are there, by epic."""
     branches: tuple[EpicId, ...]
     """Epics that have an integration branch."""
+    idle: tuple[Path, ...]
+    """Worktrees that wait in the pool, or were on their way there."""
+    trash: tuple[Path, ...]
+    """What was thrown away and is not deleted yet."""
     strange: tuple[str, ...]
     """Refs and folders under our names that no attempt of any epic could have."""
 
@@ -75,6 +81,9 @@ async def inventory(repository: Repository, root: Path) -> Inventory:
     trees = await repository.trees()
     ours = {tree.path: tree for tree in trees if tree.path.is_relative_to(root)}
     folders = sorted({*ours, *await anyio.to_thread.run_sync(_folders, root)})
+    idle = tuple(path for path in folders if path.parent == root / POOL_FOLDER)
+    trash = tuple(path for path in folders if path.parent == root / TRASH_FOLDER)
+    folders = [path for path in folders if path not in {*idle, *trash}]
     by_name = {path: attempt_of_folder(*path.relative_to(root).parts) for path in folders}
     integrations = {path.parent.name: path for path in folders if path.name == INTEGRATION_FOLDER}
     strange = [ref for ref in refs if attempt_of_ref(ref) is None]
@@ -86,6 +95,8 @@ async def inventory(repository: Repository, root: Path) -> Inventory:
         rescues=await _rescues(repository),
         integrations=integrations,
         branches=tuple(sorted(ref.removeprefix(INTEGRATION) for ref in await repository.refs(INTEGRATION))),
+        idle=idle,
+        trash=trash,
         strange=tuple(sorted(strange)),
     )
 

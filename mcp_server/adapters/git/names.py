@@ -14,6 +14,10 @@ SETTLED = "refs/epicwave/settled/"
 LANDED = "refs/epicwave/landed/"
 RECOVERY = "refs/epicwave/recovery/"
 INTEGRATION_FOLDER = "_integration"
+POOL_FOLDER = "_pool"
+"""Among the epics' folders, where no epic can be called so: worktrees that wait for the next attempt."""
+TRASH_FOLDER = "_trash"
+"""There too: what is as good as deleted."""
 
 _FOLDER = re.compile(r"(?P<epic>[^/]+)/(?P<story>[^/]+)-(?P<number>[0-9]+)")
 

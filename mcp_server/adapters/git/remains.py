@@ -23,6 +23,7 @@ import anyio.to_thread
 
 from mcp_server.adapters.git import trees
 from mcp_server.adapters.git.names import attempt_folder, attempt_ref, base_ref, rescue_ref, settled_ref
+from mcp_server.adapters.git.pool import Pool
 from mcp_server.adapters.git.repository import Repository, clear_ref_locks
 from mcp_server.adapters.git.saving import committed, saved
 from mcp_server.core.spec import AttemptId, Sha
@@ -66,14 +67,19 @@ class End(StrEnum):
 class Remains:
     """One attempt; `folder` is where our own worktree of it is, whether or not there is one now."""
 
-    repository: Repository
+    pool: Pool
     folder: Path
     attempt: AttemptId
 
     @classmethod
-    def of(cls, repository: Repository, root: Path, attempt: AttemptId) -> Remains:
+    def of(cls, pool: Pool, attempt: AttemptId) -> Remains:
         """The attempt's own folder is `<root>/<epic>/<story>-<attempt>`."""
-        return cls(repository, root / attempt.epic / attempt_folder(attempt), attempt)
+        return cls(pool, pool.root / attempt.epic / attempt_folder(attempt), attempt)
+
+    @property
+    def repository(self) -> Repository:
+        """Where its refs are."""
+        return self.pool.repository
 
     @property
     def reason(self) -> str:
@@ -98,11 +104,13 @@ class Remains:
                 return Place(tree.path, Whose.HOST)
         return found
 
-    async def end(self, end: End, head: Sha | None = None) -> bool:
+    async def end(self, end: End, head: Sha | None = None, *, reuse: bool = False) -> bool:
         """Bring the attempt to its end; `head` goes with DONE and LANDED. Safe to repeat after a crash at any point.
 
+        With `reuse` its worktree may be another attempt's next: for whoever saw the end of all who worked in it.
         Returns whether anything of the attempt is on its rescue ref now.
         """
+        old: Refs = {}
         for last_try in (False, False, True):
             old = await self.refs()
             new = await self._outcome(end, head, old)
@@ -114,7 +122,7 @@ class Remains:
                     raise
                 continue  # a lock of a killed agent's is gone, or a process about to end has moved a ref: look again
             break
-        await trees.remove(self.repository, self.folder, self.reason)
+        await self.pool.remove(self.folder, self.reason, old.get(base_ref(self.attempt)) if reuse else None)
         return rescue_ref(self.attempt) in await self.refs()
 
     async def refs(self) -> Refs:

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from mcp_server.adapters.git import disk, status, trees
+from mcp_server.adapters.git import disk, status
 from mcp_server.adapters.git.include import include
 from mcp_server.adapters.git.names import (
     BASES,
@@ -22,6 +22,7 @@ from mcp_server.adapters.git.names import (
     base_ref,
     rescue_ref,
 )
+from mcp_server.adapters.git.pool import Pool
 from mcp_server.adapters.git.remains import End, Remains, Whose
 from mcp_server.adapters.git.repository import Repository, listed
 from mcp_server.core.spec import AttemptId, Sha
@@ -35,9 +36,11 @@ CLEANUP_S = 60.0
 class GitWorktrees:
     """Worktrees below `root`, as `<epic>/<story>-<attempt>`; remembers which of the held ones `inspect` called done."""
 
-    def __init__(self, repository: Repository, root: Path) -> None:
+    def __init__(self, repository: Repository, root: Path, pool: Pool | None = None) -> None:
+        """Without `pool` each worktree is made anew."""
         self._repository = repository
-        self._root = root.resolve()
+        self._pool = pool or Pool(repository, root)
+        self._root = self._pool.root
         self._done: dict[AttemptId, Sha] = {}
         self._let_go: dict[AttemptId, Sha] = {}
         """Attempts that were taken again after they had been let go, clean, with the head of their branch."""
@@ -83,7 +86,7 @@ class GitWorktrees:
         """The end of holding a worktree, cancelled or not."""
         with anyio.move_on_after(CLEANUP_S, shield=True) as bound:
             head = self._done.pop(attempt, None)
-            await self._remains(attempt).end(End.DONE if head else End.RESCUED, head)
+            await self._remains(attempt).end(End.DONE if head else End.RESCUED, head, reuse=True)
         if bound.cancelled_caught:
             raise Fault(FaultCause.DISK, f"{self.folder(attempt)} could not be saved and removed in {CLEANUP_S:.0f} s.")
 
@@ -135,7 +138,7 @@ class GitWorktrees:
 
     async def free_mb(self) -> float:
         """See `Worktrees.free_mb`."""
-        return await anyio.to_thread.run_sync(disk.free_mb, self._root)
+        return await self._pool.free_mb()
 
     async def weight_mb(self, worktree: Path) -> float:
         """See `Worktrees.weight_mb`."""
@@ -154,7 +157,7 @@ class GitWorktrees:
         return [tree.path for tree in await self._repository.trees()]
 
     def _remains(self, attempt: AttemptId) -> Remains:
-        return Remains.of(self._repository, self._root, attempt)
+        return Remains.of(self._pool, attempt)
 
     async def _make(self, attempt: AttemptId, base: Sha) -> Path:
         remains, new = self._remains(attempt), {base_ref(attempt): base, attempt_ref(attempt): base}
@@ -165,7 +168,7 @@ class GitWorktrees:
                 raise
             had = f"{attempt_branch(attempt)} is checked out in {place.path}; switch that to another branch."
             raise Fault(FaultCause.BRANCH_CHECKED_OUT, had) from fault
-        await trees.add(self._repository, remains.folder, attempt_branch(attempt), remains.reason, base)
+        await self._pool.add(remains.folder, attempt_ref(attempt), remains.reason, base)
         await include(self._repository, remains.folder)
         return remains.folder
 
