@@ -144,8 +144,11 @@ class History:
 
 
 def _path(file: str) -> str:
-    """Where it is in the synthetic tree: what was a file in one commit may be a folder in another."""
-    return f"{file}.txt"
+    """Where it is in the synthetic tree: what was a file in one commit may be a folder in another.
+
+    No rule for changelogs and lock files settles its conflicts: all are repaired, which is the conservative way.
+    """
+    return f"{file}.lines"
 
 
 def measured_chance(product: int) -> float:

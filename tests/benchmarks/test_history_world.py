@@ -70,9 +70,9 @@ def test_every_order_that_the_dependencies_allow_ends_in_the_same_lines(chance: 
     history, ends = a_history(chance), set[str]()
     for order in permutations(["S1", "S2", "S3"]):
         if order.index("S1") < order.index("S3"):
-            lines = dict(enumerate(history.files["a.py.txt"]))
+            lines = dict(enumerate(history.files["a.py.lines"]))
             for story in order:
-                mine = history.writes[story]["a.py.txt"]
+                mine = history.writes[story]["a.py.lines"]
                 lines = {at: mine.get(line[:5], line) for at, line in lines.items()}
             ends.add("\n".join(lines.values()))
     [end] = ends
@@ -83,7 +83,7 @@ def test_every_order_that_the_dependencies_allow_ends_in_the_same_lines(chance: 
 @pytest.mark.parametrize(("chance", "pairs"), [(0.0, 0), (1.0, 2)])
 def test_who_conflicts_has_lines_with_nothing_between(chance: float, pairs: int) -> None:
     """The second with both others, which build on each other and so never run side by side."""
-    keys = {key: story for story, files in a_history(chance).writes.items() for key in files["a.py.txt"]}
+    keys = {key: story for story, files in a_history(chance).writes.items() for key in files["a.py.lines"]}
     beside = [(keys[a], keys[b]) for a, b in pairwise(sorted(keys)) if int(b) == int(a) + 1]
     assert len(beside) == pairs
     assert all("S2" in pair for pair in beside)

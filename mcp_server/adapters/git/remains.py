@@ -21,7 +21,6 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from mcp_server.adapters.git import trees
 from mcp_server.adapters.git.names import attempt_folder, attempt_ref, base_ref, rescue_ref, settled_ref
 from mcp_server.adapters.git.pool import Pool
 from mcp_server.adapters.git.repository import Repository, clear_ref_locks
