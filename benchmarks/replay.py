@@ -234,7 +234,7 @@ class Instantly:
     async def checkout(self, epic: EpicId) -> Path:
         return Path("/nowhere", epic)
 
-    async def advance(self, attempt: AttemptId, onto: str, head: str) -> bool:
+    async def advance(self, attempt: AttemptId, onto: str, head: str, before: object = ()) -> bool:  # noqa: ARG002
         return bool(attempt and onto and head)
 
     async def landed(self, epic: EpicId, but: list[str]) -> list[str]:  # noqa: ARG002

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from mcp_server.core.merge_rules import MergeRule
 from mcp_server.core.model import NO_PORTS, NOTHING_USED, Cause, CheckRun, Process, Usage
+from mcp_server.core.predict import Past
 from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
+from mcp_server.probe import Blind, Probe
 
 if TYPE_CHECKING:
     from mcp_server.core.events import Event
@@ -21,6 +23,14 @@ class Clock(Protocol):
     """Wall-clock seconds since the epoch: they are kept in the journal and survive a restart."""
 
     def now_s(self) -> float: ...
+
+
+class History(Protocol):
+    """What the repository has been through, for guesses: never refuses, and is empty when nothing can be said."""
+
+    async def past(self) -> Past:
+        """As of HEAD."""
+        ...
 
 
 class Journal(Protocol):
@@ -380,3 +390,4 @@ class Ports:
     worktrees: Worktrees
     merge: MergePort
     runner: Runner
+    probe: Probe = field(default_factory=Blind)

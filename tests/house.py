@@ -108,13 +108,14 @@ _LAYERS = {
     "errors": 0,
     "front": 0,
     "core": 1,
-    "ports": 2,
-    "adapters": 3,
-    "engine": 3,
-    "server": 4,
-    "cli": 5,
-    "testing": 6,
-    "__main__": 7,
+    "probe": 2,
+    "ports": 3,
+    "adapters": 4,
+    "engine": 4,
+    "server": 5,
+    "cli": 6,
+    "testing": 7,
+    "__main__": 8,
 }
 _MAY_IMPORT_TESTING = ("mcp_server/cli/demo", "mcp_server/cli/simulate")
 
@@ -135,7 +136,7 @@ def rooms_are_known(tree: Tree) -> list[str]:
 
 
 def imports_go_downward(tree: Tree) -> list[str]:
-    """errors < core < ports < adapters | engine < server < cli; siblings never meet; demo and simulate use testing."""
+    """core < probe < ports < adapters | engine < server < cli; siblings never meet; demo and simulate use testing."""
     findings: list[str] = []
     for path, module in _modules(tree, "mcp_server/"):
         own = _room(_dotted(path))

@@ -22,7 +22,7 @@ from mcp_server.core.decide import decide
 from mcp_server.core.evolve import evolve
 from mcp_server.core.model import Ledger
 from mcp_server.core.planning import plan
-from mcp_server.server.wire import PlanReply
+from mcp_server.server.wire_plan import PlanReply
 
 SIZES = (10, 30, 100, 300, 1000)
 

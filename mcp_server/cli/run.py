@@ -88,11 +88,20 @@ async def run_epic(repo: Path, asked: Asked, console: Console | None = None) -> 
 async def planned_epic(world: World, asked: Asked, console: Console) -> Plan:
     """Read the file and plan it, and say what a user should know first. Raises `Refused`."""
     reading = read_epic(asked.epic_file)
-    planned = plan(reading.draft, redo=asked.redo, config_checks=bool(world.settings().epic.checks))
+    known = await world.known(_seen(world))
+    planned = plan(reading.draft, redo=asked.redo, config_checks=bool(world.settings().epic.checks), known=known)
     for note in (*planned.warnings, *reading.notes, *await world.notices()):
         console.print(f"note: {note}")
     must_be_allowed(world, planned.spec, console, yes=asked.allow_checks)
     return planned
+
+
+def _seen(world: World) -> Ledger:
+    """What the journal says; one that cannot be read is refused by the engine, in better words."""
+    try:
+        return Mirror(world.journal_path).ledger()
+    except Refused:
+        return Ledger()
 
 
 @dataclass(slots=True)

@@ -16,6 +16,8 @@ from mcp_server.core.spec import Argv, EpicSpec, Limits, Sha
 MAX_CHECK_S = 7 * 86_400
 """The longest time limit that a check can be given."""
 SHA_SHOWN = 10
+COMMAND_SHOWN = 80
+"""Characters of a command that a fingerprint shows: how it ended must not be what is cut off."""
 
 
 class Timed(NamedTuple):
@@ -112,7 +114,10 @@ def fingerprints(story: Story) -> list[str]:
 
 def _ran(run: CheckRun) -> str:
     ended = f"exit {run.exit_code}" if run.exit_code is not None else "ended at its time limit"
-    return f"`{spoken(run.command)}` {ended} in {run.seconds:.{0 if run.seconds >= 10 else 1}f} s"  # noqa: PLR2004
+    shown = spoken(run.command)
+    if len(shown) > COMMAND_SHOWN:
+        shown = shown[: COMMAND_SHOWN - 3] + "..."
+    return f"`{shown}` {ended} in {run.seconds:.{0 if run.seconds >= 10 else 1}f} s"  # noqa: PLR2004
 
 
 # --- what an epic file brings -----------------------------------------------------------------------------------------

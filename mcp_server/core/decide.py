@@ -31,6 +31,7 @@ from mcp_server.core.events import (
     UsageReported,
     WaveStarted,
     WaveWidened,
+    WorkSeen,
 )
 from mcp_server.core.leases import decide_lease, is_over
 from mcp_server.core.model import (
@@ -58,6 +59,7 @@ _ACCEPTS: dict[type[Fact], frozenset[StoryState]] = {
     LeaseRenewed: frozenset({StoryState.RUNNING}),
     LeaseEnded: frozenset({StoryState.RUNNING}),
     UsageReported: frozenset({StoryState.RUNNING}),
+    WorkSeen: frozenset({StoryState.RUNNING, StoryState.MERGING}),
     AttemptSucceeded: frozenset({StoryState.RUNNING}),
     AttemptFailed: LIVE,
     AttemptStopped: frozenset({StoryState.STOPPING}),

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from mcp_server.core.footprint import normalise
-from mcp_server.core.spec import Argv, EpicSpec, Limits, StorySpec
+from mcp_server.core.spec import Argv, EpicSpec, Limits, Sharing, StorySpec
 from mcp_server.errors import Code, Refused
 
 MAX_STORIES = 2_000
@@ -70,6 +70,7 @@ class DraftStory:
     done: bool = False
     guards: tuple[Argv, ...] = ()
     check_limits: Limits = ()
+    overlap: Sharing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class EpicDraft:
     """Line of the id."""
     errors: tuple[PlanError, ...] = ()
     check_limits: Limits = ()
+    overlap: Sharing | None = None
 
 
 class BadEpic(Refused):
@@ -184,6 +186,7 @@ def spec_of(draft: EpicDraft, *, redo: bool) -> EpicSpec:
             line=story.line,
             guards=story.guards,
             check_limits=story.check_limits,
+            overlap=story.overlap,
         )
         for story in draft.stories
     )
@@ -197,6 +200,7 @@ def spec_of(draft: EpicDraft, *, redo: bool) -> EpicSpec:
         fallback_agent=draft.fallback_agent,
         source=draft.source,
         check_limits=draft.check_limits,
+        overlap=draft.overlap,
     )
 
 

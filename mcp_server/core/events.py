@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mcp_server.core.limits import Policy
-from mcp_server.core.model import NOTHING_USED, Cause, CheckRun, Lease, Process, Proven, Usage
+from mcp_server.core.model import NOTHING_USED, Cause, CheckRun, Clash, Lease, Process, Proven, Usage
 from mcp_server.core.spec import AttemptId, EpicId, EpicSpec, Sha, StoryId
 
 
@@ -97,6 +97,18 @@ class LeaseEnded:
     attempt: AttemptId
     cause: Cause
     detail: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkSeen:
+    """A look into the attempt's worktree, or at what it has in the merge queue, found something else than the last."""
+
+    attempt: AttemptId
+    touched: tuple[str, ...]
+    """Files and folders outside its footprint that it has changed, sorted."""
+    clashes: tuple[Clash, ...]
+    """All that there are now; what was told before and is not among them is resolved."""
     at_s: float
 
 
@@ -277,6 +289,7 @@ Fact = (
     | LeaseRenewed
     | LeaseEnded
     | UsageReported
+    | WorkSeen
     | AttemptSucceeded
     | AttemptFailed
     | AttemptStopped

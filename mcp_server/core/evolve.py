@@ -23,9 +23,11 @@ from mcp_server.core.events import (
     WaveStarted,
     WaveWidened,
     Word,
+    WorkSeen,
 )
 from mcp_server.core.interrupted import interrupted
-from mcp_server.core.model import SETTLED, Cause, Epic, Ledger, Story, StoryState, Wave, WaveState
+from mcp_server.core.learn import learned
+from mcp_server.core.model import HOLDS_FILES, SETTLED, Cause, Epic, Ledger, Story, StoryState, Wave, WaveState
 from mcp_server.core.outcomes import found, reported
 from mcp_server.core.settle import settle
 from mcp_server.core.spec import EpicId, StoryId
@@ -36,7 +38,8 @@ def evolve(ledger: Ledger, event: Event) -> Ledger:
     """The ledger after a fact. Everything that follows from it at that moment (admission, ends of waves) is in it."""
     if event.at_s < ledger.as_of_s:  # a clock that was set back stands still
         event = replace(event, at_s=ledger.as_of_s)
-    after = Ledger(ledger.epics, ledger.breakers, event.at_s, ledger.seq + 1, ledger.quiet_until_s)
+    known = learned(ledger, event)
+    after = Ledger(ledger.epics, ledger.breakers, event.at_s, ledger.seq + 1, ledger.quiet_until_s, known)
     match event:
         case EpicPlanned():
             epic = _planned(ledger.epics.get(event.spec.id), event)
@@ -54,11 +57,13 @@ def evolve(ledger: Ledger, event: Event) -> Ledger:
                 after = having(after, breakers=judged(ledger, event))
                 epic = reported(after, ledger.epics[event.attempt.epic], event)
     after = having(after, {**ledger.epics, epic.spec.id: epic})
+    if isinstance(event, WorkSeen):  # files that it has put back may be what another one waits for, in any epic
+        return _stamp(ledger, settle(after))
     return _stamp(ledger, settle(after, ledger, epic.spec.id))
 
 
 def _stamp(before: Ledger, after: Ledger) -> Ledger:
-    """Date every change of state once, here: when, and by which fact."""
+    """Date every change of state once, here: when, and by which fact. What a probe saw goes with the attempt."""
     known = before.epics
     dated: dict[EpicId, Epic] = {}
     others = map(is_not, after.epics.values(), chain(known.values(), repeat(None)))  # a new one is the last
@@ -69,6 +74,8 @@ def _stamp(before: Ledger, after: Ledger) -> Ledger:
         stories = epic.stories
         for old, story in stories.since(was.stories if was is not None else None):
             if old is None or (old.state, old.attempt) != (story.state, story.attempt):
+                if story.state not in HOLDS_FILES:
+                    story = story._replace(touched=(), clashes=())  # noqa: PLW2901
                 stories = stories.put(story._replace(since_s=after.as_of_s, changed=after.seq))
         dated[name] = epic._replace(stories=stories)
     return having(after, {**after.epics, **dated}) if dated else after

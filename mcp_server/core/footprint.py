@@ -114,6 +114,14 @@ def narrower(one: str, other: str) -> str:
     return other if is_glob(one) else one
 
 
+def covers(wide: str, entry: str) -> bool:
+    """True when surely all of an entry, as `overlap` gives it, belongs to `wide`."""
+    halves = entry.split(" & ")
+    if any(_below(half).startswith(_below(wide)) for half in halves):
+        return True
+    return len(halves) == 1 and not is_glob(entry) and _is_file(entry) and meet(wide, entry)
+
+
 def is_glob(entry: str) -> bool:
     """True for an entry with a wildcard in it."""
     return _WILD.search(entry) is not None

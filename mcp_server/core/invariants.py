@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise, product
 
+from mcp_server.core.apart import contested
 from mcp_server.core.blocks import taken
 from mcp_server.core.breakers import CLOSED, profile_of
-from mcp_server.core.footprint import overlap
 from mcp_server.core.leases import attempt_of, claimable
 from mcp_server.core.model import (
     HOLDS_FILES,
@@ -24,7 +24,7 @@ from mcp_server.core.model import (
     is_team,
 )
 from mcp_server.core.settle import dependencies_merged, settle
-from mcp_server.core.spec import StoryId
+from mcp_server.core.spec import Sharing, StoryId
 from mcp_server.core.spending import epic_share
 from mcp_server.core.wanted import Integrate, next_wake_s, wanted
 
@@ -188,20 +188,18 @@ def _check_wave(epic: Epic) -> None:
 
 
 def _check_files(ledger: Ledger, among: list[tuple[Epic, Story]]) -> None:
-    """An attempt never works beside one that holds its files, unless one of their waves was told not to look.
+    """An attempt never works beside one that holds its files, unless both may: `auto` ones after a look at the chances.
 
     Of two, one at least is in `among`.
     """
-    looked_at = [(e, s) for e, s in among if s.state in HOLDS_FILES and _is_careful(e, s)]
+    looked_at = [(e, s) for e, s in among if s.state in HOLDS_FILES and s.spec.footprint]
     if not looked_at:
         return
-    held = [(e, s) for e in ledger.epics.values() for s in e.stories.holding() if _is_careful(e, s)]
+    held = [(e, s) for e in ledger.epics.values() for s in e.stories.holding() if s.spec.footprint]
     for (e1, a), (e2, b) in product(looked_at, held):
         if a is b or (a.state not in ACTIVE and b.state not in ACTIVE):
             continue
         names = f"{e1.spec.id}/{a.spec.id} and {e2.spec.id}/{b.spec.id}"
-        assert not overlap(a.spec.files, b.spec.files), f"{names}: overlapping stories are never in flight together"
-
-
-def _is_careful(epic: Epic, story: Story) -> bool:
-    return bool(story.spec.files) and epic.wave is not None and epic.wave.policy.conflict_detection
+        if Sharing.EXCLUSIVE in {a.terms.overlap, b.terms.overlap}:
+            shared = contested(a.spec.footprint, a.terms, b.spec.footprint, b.terms)
+            assert not shared, f"{names}: overlapping stories are never in flight together"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from mcp_server.core.merge_rules import MergeRule
-from mcp_server.core.spec import Limits
+from mcp_server.core.spec import Limits, Sharing
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,13 @@ class Strategy(StrEnum):
     AGENT_TEAMS = "agent-teams"
 
 
+class Terms(NamedTuple):
+    """What a story was admitted under, which later waves do not change."""
+
+    overlap: Sharing = Sharing.EXCLUSIVE
+    exempt: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The settings a wave runs under, written into its first event so that replay needs no configuration."""
@@ -52,7 +60,8 @@ class Policy:
     slots: int = 1
     """Attempts that may be alive in the whole repository when this wave admits one."""
     fail_fast: bool = True
-    conflict_detection: bool = True
+    overlap: Sharing = Sharing.EXCLUSIVE
+    """Of stories that say nothing else themselves."""
     attempts: int = 2
     attempt_timeout_s: float = 1800.0
     stall_timeout_s: float = 600.0
@@ -86,6 +95,8 @@ class Policy:
     """Faults and rate limits lower the wave's slots, calm raises them again."""
     merge_rules: tuple[MergeRule, ...] = ()
     """How files are settled that the tip and a branch have both changed; the first that matches a path counts."""
+    exempt: tuple[str, ...] = ()
+    """Footprint entries that keep nobody apart: files that everything touches."""
     seed: int = 0  # of the jitter in all waits
     check_limits: Limits = ()
     """Of `checks`."""

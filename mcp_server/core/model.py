@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_server.core.limits import Policy, Strategy
+from mcp_server.core.likely import NOTHING_LEARNED, Learned
+from mcp_server.core.limits import Policy, Strategy, Terms
 from mcp_server.core.spec import AttemptId, EpicId, EpicSpec, Sha, StoryId, StorySpec
 
 if TYPE_CHECKING:
@@ -113,6 +114,18 @@ class Proven:
     """Checks that were red first and then green on the same tree."""
 
 
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """What a live probe saw: the work of an attempt does not merge with somebody else's as both are now."""
+
+    other: AttemptId | None
+    """None: what is on the integration branch already."""
+    paths: tuple[str, ...]
+    """Sorted, and cut to a bound."""
+    certain: bool = True
+    """False: this git cannot try the merge; both have changed the same files."""
+
+
 class Process(NamedTuple):
     """A started process; pid and start time, as the runner counts it, together identify it for good."""
 
@@ -207,6 +220,10 @@ class Story(NamedTuple):
     """Attempts that ended with a conflict and cost it none, since a wave last released it."""
     advice: str = ""
     """What the lead answered or advised; the next brief has it."""
+    touched: tuple[str, ...] = ()
+    """Files (and, past a bound, folders) outside its footprint that its current attempt has changed so far."""
+    clashes: tuple[Clash, ...] = ()
+    """With whose work that of its current attempt does not merge as it is now."""
     merge_faults: int = 0
     """Times the world failed us while merging the current attempt."""
     stop_reason: str = ""
@@ -217,6 +234,10 @@ class Story(NamedTuple):
     """When it entered its present state."""
     changed: int = 0
     """Number of the fact that brought it into its present state."""
+    terms: Terms = Terms()
+    """Of its current attempt, against whoever shares its files."""
+    beside_since: int = 0
+    """Number of the fact since which what lands does so beside its current attempt, and is not judged yet."""
 
 
 class WaveState(StrEnum):
@@ -285,6 +306,8 @@ class Epic(NamedTuple):
     """What all its attempts have cost so far."""
     flaky: frozenset[tuple[str, ...]] = frozenset()
     """Checks that were red and green on the same tree."""
+    recent: tuple[StoryId, ...] = ()
+    """The last stories that have landed, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +321,8 @@ class Ledger:
     """Number of facts folded in; the cursor of `since`."""
     quiet_until_s: float = field(default=0.0, compare=False)
     """Until then time alone changes nothing: it follows from the rest, and `settle` keeps it."""
+    learned: Learned = NOTHING_LEARNED
+    """What merged stories have taught about files."""
 
 
 def is_team(epic: Epic) -> bool:

@@ -21,7 +21,9 @@ from mcp_server.core.events import (
     MergeProven,
     MergeRefused,
     UsageReported,
+    WorkSeen,
 )
+from mcp_server.core.learn import remembered
 from mcp_server.core.leases import can_repair, renewed_until_s
 from mcp_server.core.limits import Policy
 from mcp_server.core.model import Cause, Epic, Failure, Lease, Ledger, Story, StoryState, WaveState
@@ -52,19 +54,19 @@ def reported(ledger: Ledger, epic: Epic, event: Fact) -> Epic:
             return _stopped(epic, story, event)
         case UsageReported():
             return _limited(epic, story)
+        case WorkSeen():
+            return put(epic, story, touched=event.touched, clashes=event.clashes)
+        case AttemptLeased():
+            return _running(epic, story, event, lease=event.lease, beside_since=ledger.seq)
         case LeaseRenewed() | LeaseEnded():
             return put(epic, story, lease=_lease_after(story.lease, event))
         case _:
             return _went_on(epic, story, event)
 
 
-def _went_on(
-    epic: Epic, story: Story, event: AttemptClaimed | AttemptLeased | AttemptSucceeded | MergeProven | BranchMerged
-) -> Epic:
+def _went_on(epic: Epic, story: Story, event: AttemptClaimed | AttemptSucceeded | MergeProven | BranchMerged) -> Epic:
     """One step further on the way to be merged."""
     match event:
-        case AttemptLeased():
-            return _running(epic, story, event, lease=event.lease)
         case AttemptClaimed():
             return _running(epic, story, event, process=event.process)
         case AttemptSucceeded():
@@ -96,7 +98,7 @@ def _running(epic: Epic, story: Story, event: AttemptClaimed | AttemptLeased, **
 
 def _merged(epic: Epic, story: Story, event: BranchMerged) -> Epic:
     return put(
-        epic,
+        remembered(epic, story),
         story,
         state=StoryState.MERGED,
         merged_as=event.tip,
@@ -150,6 +152,8 @@ def _failed(ledger: Ledger, epic: Epic, story: Story, event: AttemptFailed | Mer
     """An attempt or a merge ended badly: try again while the budget lasts, else failed for good."""
     failure = Failure(event.cause, event.detail, story.attempt, event.tail, event.saved_ref)
     if isinstance(event, MergeRefused):
+        if event.cause is Cause.CONFLICT:
+            story = story._replace(beside_since=ledger.seq)  # what it met so far is judged
         failure = replace(failure, onto=event.onto, paths=event.paths, head=event.head, checks=event.checks)
         if event.cause is Cause.FAULT and story.merge_faults + 1 < MERGE_TRIES:
             faults = story.merge_faults + 1  # the work is good: it stays in the queue and is tried again later

@@ -6,13 +6,14 @@ The graph is networkx's, with an edge from a story to each that waits for it. Wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, combinations, product
 from typing import TYPE_CHECKING
 
 import networkx as nx
 
+from mcp_server.core.apart import not_exempt, stricter
 from mcp_server.core.draft import (
     BadEpic,
     DraftStory,
@@ -26,7 +27,9 @@ from mcp_server.core.draft import (
     spec_of,
 )
 from mcp_server.core.footprint import narrower, touching
-from mcp_server.core.spec import EpicSpec, StoryId, StorySpec
+from mcp_server.core.likely import LIKELY, Hits, Learned, chance, likely
+from mcp_server.core.predict import Known, hot_files, predicted
+from mcp_server.core.spec import EpicSpec, Sharing, Source, StoryId, StorySpec
 
 if TYPE_CHECKING:
     Graph = nx.DiGraph[StoryId]
@@ -37,6 +40,8 @@ MINUTES_A_POINT = 30.0
 MINUTES_UNKNOWN = 30.0
 """A story nobody has estimated counts like one point. The order of work depends only on the ratios."""
 MAX_OVERLAPS = 10_000
+GAIN_MIN = 1.05
+"""Exempt files are proposed when useful parallelism grows at least so much."""
 _COMPARISONS = 60_000
 _SHOWN_IDS = 12
 
@@ -50,6 +55,18 @@ class Overlap:
     shared: tuple[str, ...]
     ordered: bool
     """One waits for the other anyway, so they can never meet."""
+    apart: bool = True
+    """They never run side by side; else the merge queue settles it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Files that everything touches, which `footprint_exempt` could take out of what keeps stories apart."""
+
+    shares: Mapping[str, float]
+    """Share of the commits, or of the merged stories, that touch each."""
+    useful: float
+    """The epic's useful parallelism with that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +87,20 @@ class Plan:
     """All unfinished work, one after the other."""
     overlaps: tuple[Overlap, ...]
     warnings: tuple[str, ...]
+    useful: float = 1.0
+    """Work through the longest way to its end, queues at shared files included: more agents than that do not help."""
+    proposal: Proposal | None = None
+    sources: Mapping[Source, Hits] = field(default_factory=dict[Source, Hits])
+    """How good footprints have been in this repository, by where they came from."""
 
 
-def plan(draft: EpicDraft, *, redo: bool = False, config_checks: bool | None = None) -> Plan:
+def plan(
+    draft: EpicDraft, *, redo: bool = False, config_checks: bool | None = None, known: Known | None = None
+) -> Plan:
     """Judge an epic and plan it. `redo` plans stories again that are marked done.
 
     `config_checks` says whether the configuration has checks that hold for every story; None when nobody knows.
+    With what is `known` of the repository, files are predicted for stories, else only what they declare counts.
     Raises `BadEpic` with every error at once.
     """
     errors = list(find_errors(draft))
@@ -84,18 +109,26 @@ def plan(draft: EpicDraft, *, redo: bool = False, config_checks: bool | None = N
     if errors:
         raise BadEpic(tuple(sorted(errors, key=lambda error: error.line or 0)), draft.source)
     spec = spec_of(draft, redo=redo)
+    if known is not None:
+        spec = predicted(spec, known.past, known.learned)
+    known = known or Known()
     stories = {story.id: story for story in spec.stories}
     generations = [list(generation) for generation in nx.topological_generations(graph)]
     order = [story for generation in generations for story in generation]
     minutes = {story.id: 0.0 if story.done else duration_minutes(story) for story in spec.stories}
     open_stories = [story for story in spec.stories if not story.done]
-    pairs, all_compared = touching({path for story in open_stories for path in story.files}, budget=_COMPARISONS)
+    claims = _Claims.of(spec, open_stories, known)
+    pairs, all_compared = touching(claims.named, budget=_COMPARISONS)
     bare = _ranks(graph, order, minutes, queues=())
-    ranks = _ranks(graph, order, minutes, queues=_queues(open_stories, pairs))
+
+    def ranked(claims: _Claims) -> dict[StoryId, float]:
+        return _ranks(graph, order, minutes, queues=_queues(claims, pairs))
+
+    ranks, work_minutes = ranked(claims), sum(minutes.values())
     position = {story: index for index, story in enumerate(stories)}
     waves = tuple(tuple(sorted(g, key=lambda story: (-ranks[story], position[story]))) for g in generations)
     path = _critical_path(graph, bare, position)
-    overlaps = tuple(_overlaps(open_stories, pairs, _below(graph, order)))
+    overlaps = tuple(_overlaps(open_stories, claims, pairs, _below(graph, order)))
     return Plan(
         spec=spec,
         levels={story: level for level, wave in enumerate(waves, start=1) for story in wave},
@@ -103,9 +136,12 @@ def plan(draft: EpicDraft, *, redo: bool = False, config_checks: bool | None = N
         waves=waves,
         critical_path=tuple(story for story in path if not stories[story].done),
         critical_minutes=max(bare.values()),
-        work_minutes=sum(minutes.values()),
+        work_minutes=work_minutes,
         overlaps=overlaps,
         warnings=tuple(_warnings(spec, config_checks, cut=not all_compared or len(overlaps) == MAX_OVERLAPS)),
+        useful=_useful(work_minutes, ranks),
+        proposal=_proposal(claims, known, _useful(work_minutes, ranks), lambda c: _useful(work_minutes, ranked(c))),
+        sources=known.learned.sources,
     )
 
 
@@ -186,23 +222,67 @@ def _carry_up(
     return ranks
 
 
-def _queues(stories: Sequence[StorySpec], pairs: Iterable[tuple[str, str]]) -> list[list[StoryId]]:
-    """For each entry that several stories name or cover, those stories: no two of them can be alive together."""
-    named = _named(stories)
+@dataclass(frozen=True, slots=True)
+class _Claims:
+    """Which unfinished stories claim an entry, and under which policy."""
+
+    named: Mapping[str, Sequence[StorySpec]]
+    rules: Mapping[StoryId, Sharing]
+    learned: Learned
+
+    @classmethod
+    def of(cls, spec: EpicSpec, stories: Sequence[StorySpec], known: Known) -> _Claims:
+        named: dict[str, list[StorySpec]] = {}
+        for story in stories:
+            for path in not_exempt(story.footprint, known.exempt):
+                named.setdefault(path, []).append(story)
+        rules = {story.id: story.overlap or spec.overlap or known.overlap for story in stories}
+        return cls(named, rules, known.learned)
+
+    def without(self, exempt: Iterable[str]) -> _Claims:
+        """The same without these entries."""
+        gone = set(exempt)
+        return _Claims({e: n for e, n in self.named.items() if e not in gone}, self.rules, self.learned)
+
+    def are_apart(self, one: StoryId, other: StoryId, shared: Iterable[str]) -> bool:
+        """True for two that never run side by side."""
+        rule = stricter(self.rules[one], self.rules[other])
+        return rule is Sharing.EXCLUSIVE or (rule is Sharing.AUTO and likely(shared, self.learned) >= LIKELY)
+
+    def queue(self, entry: str, stories: Iterable[StoryId]) -> list[StoryId]:
+        """Of stories that claim an entry, those that wait for each other there."""
+        found = list(stories)
+        rules = {self.rules[story] for story in found}
+        if Sharing.EXCLUSIVE in rules or (Sharing.AUTO in rules and chance(entry, self.learned) >= LIKELY):
+            return found
+        return []
+
+
+def _queues(claims: _Claims, pairs: Iterable[tuple[str, str]]) -> list[list[StoryId]]:
+    """For each entry that several stories name or cover, those of them that cannot be alive together."""
+    named = claims.named
     queues = {entry: dict.fromkeys(story.id for story in naming) for entry, naming in named.items()}
     for one, other in pairs:
         inner = narrower(one, other)
         if inner in queues:  # of two globs neither may cover the other
-            queues[inner].update(dict.fromkeys(story.id for story in named[other if inner == one else one]))
-    return [list(queue) for queue in queues.values() if len(queue) > 1]
+            queues[inner].update(dict.fromkeys(story.id for story in named.get(other if inner == one else one, ())))
+    found = (claims.queue(entry, queue) for entry, queue in queues.items() if len(queue) > 1)
+    return [queue for queue in found if queue]
 
 
-def _named(stories: Sequence[StorySpec]) -> dict[str, list[StorySpec]]:
-    named: dict[str, list[StorySpec]] = {}
-    for story in stories:
-        for path in story.files:
-            named.setdefault(path, []).append(story)
-    return named
+def _useful(work_minutes: float, ranks: Mapping[StoryId, float]) -> float:
+    longest = max(ranks.values())
+    return work_minutes / longest if longest else 1.0
+
+
+def _proposal(claims: _Claims, known: Known, useful: float, useful_of: Callable[[_Claims], float]) -> Proposal | None:
+    """The hot files that several stories of the epic claim, if it gains anything to have nobody wait for them."""
+    hot = hot_files(known.past, known.learned)
+    found = {path: share for path, share in hot.items() if len(claims.named.get(path, ())) > 1}
+    if not found:
+        return None
+    then = useful_of(claims.without(found))
+    return Proposal(found, then) if then >= GAIN_MIN * useful else None
 
 
 def _critical_path(graph: Graph, ranks: Mapping[StoryId, float], position: Mapping[StoryId, int]) -> Iterator[StoryId]:
@@ -225,10 +305,10 @@ def _below(graph: Graph, order: Sequence[StoryId]) -> dict[StoryId, int]:
 
 
 def _overlaps(
-    stories: Sequence[StorySpec], pairs: Sequence[tuple[str, str]], below: Mapping[StoryId, int]
+    stories: Sequence[StorySpec], claims: _Claims, pairs: Sequence[tuple[str, str]], below: Mapping[StoryId, int]
 ) -> Iterator[Overlap]:
     """The pairs of stories that share files, in the order of the epic, cut at a bound."""
-    named = _named(stories)
+    named = claims.named
     place = {story.id: index for index, story in enumerate(stories)}
     shared: dict[tuple[int, int], set[str]] = {}
     couples = chain(
@@ -245,7 +325,8 @@ def _overlaps(
     for (a, b), entries in sorted(shared.items()):
         first, second = stories[a].id, stories[b].id
         ordered = bool(below[first] & bit[second] or below[second] & bit[first])
-        yield Overlap(first, second, tuple(sorted(entries)), ordered)
+        together = tuple(sorted(entries))
+        yield Overlap(first, second, together, ordered, claims.are_apart(first, second, together))
 
 
 def _warnings(spec: EpicSpec, config_checks: bool | None, *, cut: bool) -> Iterator[str]:
@@ -253,7 +334,7 @@ def _warnings(spec: EpicSpec, config_checks: bool | None, *, cut: bool) -> Itera
     if not open_stories:
         yield "All stories are marked done: there is nothing to run. Plan with redo to run them again."
         return
-    bare = [story.id for story in open_stories if not story.files]
+    bare = [story.id for story in open_stories if not story.footprint]
     if bare:
         yield (
             f"{len(bare)} of {len(open_stories)} stories name no files ({_some(bare)}): nothing keeps them apart from "

@@ -20,6 +20,8 @@ CALM_S = 600.0
 WARN_AT = 0.8
 """Share of a budget from which on the status warns."""
 
+PROBE_FIRST_S, PROBE_CAP_S = 5.0, 25.0
+"""Between two looks at running stories: while they change something, and after a while in which they do not."""
 
 WORLDS_DOING = frozenset({Cause.SPAWN, Cause.API_ERROR, Cause.FAULT, Cause.SETUP})
 """Faults that no story can be the reason of: they cost it no attempt."""
@@ -89,6 +91,17 @@ def poll_after_s(
     quiet time alone, and any activity (quiet again 0) resets it.
     """
     return min(cap_s, first_s + (growth - 1.0) * max(quiet_s, 0.0)) * (0.9 + share / 10.0)
+
+
+def probe_after_s(quiet_s: float, *, took_s: float = 0.0, alone: bool = False) -> float:
+    """When running stories are looked at again: `min(25, max(5 + quiet_s / 4, 20 * took_s))`, 25 for one `alone`.
+
+    `quiet_s` is how long no look has found a change, `took_s` what the last one took: it is at work for a twentieth
+    of the time, and in a repository so big that 25 s are too soon for that, for a fifth. With 25 s, what begins right
+    after a look is seen within 30.
+    """
+    wait_s = PROBE_CAP_S if alone else max(PROBE_FIRST_S + max(quiet_s, 0.0) / 4.0, 20.0 * took_s)
+    return max(min(PROBE_CAP_S, wait_s), 4.0 * took_s)
 
 
 def too_bad(ends: tuple[bool, ...]) -> bool:

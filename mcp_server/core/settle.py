@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import inf
 
+from mcp_server.core.apart import clash, terms_of
 from mcp_server.core.blocks import free_block
 from mcp_server.core.breakers import Hold, choose, looked_after, with_probe
 from mcp_server.core.breakers import waits_s as breaker_waits_s
 from mcp_server.core.change import halt, having, put
-from mcp_server.core.footprint import overlap
 from mcp_server.core.limits import Strategy
 from mcp_server.core.model import (
     LIVE,
@@ -192,16 +192,6 @@ def occupied(begun: Sequence[tuple[Epic, Story]], wave: Wave) -> list[tuple[Epic
     return [(e, s) for e, s in begun if s.state in counted or (s.state is StoryState.MERGING and s.lease is not None)]
 
 
-def clash(begun: Sequence[tuple[Epic, Story]], wave: Wave, story: Story) -> tuple[Epic, Story, tuple[str, ...]] | None:
-    """The one of the `holders` that has a file this story needs, and what they share; None when its files are free."""
-    if not wave.policy.conflict_detection or not story.spec.files:
-        return None
-    for epic, other in begun:
-        if shared := overlap(story.spec.files, other.spec.files):
-            return epic, other, shared
-    return None
-
-
 def _admit(ledger: Ledger) -> Ledger:
     """Slot and files are taken together or not at all; who cannot have both does not stand in another's way.
 
@@ -221,7 +211,7 @@ def _admit(ledger: Ledger) -> Ledger:
         if _is_full(begun, wave, taken):
             waiting[name] = 0  # nobody of this wave has a slot
             continue
-        if clash(begun, wave, story) is not None:
+        if clash(ledger, begun, wave, story) is not None:
             continue
         profile = "" if is_team(epic) else choose(ledger, wave.policy, story)
         if isinstance(profile, Hold):
@@ -240,12 +230,16 @@ def _admitted(ledger: Ledger, epic_id: EpicId, story: Story, profile: str) -> Le
         state=StoryState.OFFERED,
         attempt=story.attempt + 1,
         agent=profile,
+        terms=terms_of(before.wave.policy, story.spec),
+        beside_since=ledger.seq,
         adopted=False,
         ports=free_block(ledger, before.wave.policy.environment),
         base=None,
         head=None,
         proven=None,
         merge_faults=0,
+        touched=(),
+        clashes=(),
         lease=None,
         repairs=0,
     )

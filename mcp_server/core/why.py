@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Literal, assert_type
 
+from mcp_server.core.apart import clash
 from mcp_server.core.breakers import Hold, Holding, choose, team_hold
 from mcp_server.core.model import (
     REPOSITORY,
@@ -20,7 +21,8 @@ from mcp_server.core.model import (
     is_alive,
     is_team,
 )
-from mcp_server.core.settle import candidates, clash, dependencies_merged, holders, occupied, slots_of
+from mcp_server.core.settle import candidates, dependencies_merged, holders, occupied, slots_of
+from mcp_server.core.sights import foreseen, told, undeclared
 from mcp_server.core.spending import warnings
 from mcp_server.core.views import holds, question, roots_of_block
 from mcp_server.core.wanted import merge_head
@@ -33,7 +35,7 @@ def why(ledger: Ledger, epic: Epic, story: Story) -> str:
     """The reason, or an empty text for a story that simply runs or is merged by us."""
     match story.state:
         case StoryState.RUNNING:
-            return _why_running(story)
+            return _seen_too(ledger, epic, story, _why_running(story))
         case StoryState.MERGED:
             return "" if story.merged_as is not None else "The epic file marks it as done."
         case StoryState.OFFERED:
@@ -49,10 +51,16 @@ def why(ledger: Ledger, epic: Epic, story: Story) -> str:
         case StoryState.PENDING:
             return _why_pending(epic, story)
         case StoryState.MERGING:
-            return _why_merging(ledger, epic, story)
+            return _seen_too(ledger, epic, story, _why_merging(ledger, epic, story))
         case _:
             assert_type(story.state, Literal[StoryState.QUEUED])
             return _why_queued(ledger, epic, story)
+
+
+def _seen_too(ledger: Ledger, epic: Epic, story: Story, reason: str) -> str:
+    """The reason, and what a probe has seen of the story's work."""
+    said = [reason, *told(ledger, epic, story), undeclared(story)]
+    return " ".join(each for each in said if each)
 
 
 def ended(failure: Failure | None) -> str:
@@ -67,12 +75,12 @@ def _kept(failure: Failure | None) -> str:
 
 
 def alerts(ledger: Ledger, epic: Epic) -> list[str]:
-    """What a lead should know of an epic as a whole: what holds it back, until when, and what it has used up."""
+    """What a lead should know of an epic as a whole: what holds it back, what it has used up, conflicts to come."""
     found = [_paused(epic)] if epic.paused else []
     found += [in_words(hold, ledger.as_of_s) for hold in holds(ledger, epic)]
     flaky = ", ".join(sorted(f"`{shlex.join(command)}`" for command in epic.flaky))
     found += [f"Flaky, red and green on the same tree: {flaky}. A red run of it is tried once more."] if flaky else []
-    return found + warnings(epic)
+    return found + warnings(epic) + foreseen(ledger, epic)
 
 
 def _why_offered(ledger: Ledger, epic: Epic) -> str:
@@ -191,11 +199,12 @@ def _why_queued(ledger: Ledger, epic: Epic, story: Story) -> str:
     hold = choose(ledger, wave.policy, story) if not is_team(epic) else None
     if isinstance(hold, Hold):
         return in_words(hold, ledger.as_of_s) + again
-    found = clash(holders(ledger), wave, story)
+    found = clash(ledger, holders(ledger), wave, story)
     if found is not None:
-        other_epic, other, shared = found
+        other_epic, other, shared, chance = found
+        odds = f", which would conflict by {chance:.0%}" if chance is not None else ""
         name = other.spec.id if other_epic.spec.id == epic.spec.id else f"{other_epic.spec.id}/{other.spec.id}"
-        return f"Waits for its files: {name} ({other.state}) holds {', '.join(shared[:3])}.{again}"
+        return f"Waits for its files: {name} ({other.state}) holds {', '.join(shared[:3])}{odds}.{again}"
     return _why_no_slot(ledger, wave, story) + again
 
 

@@ -13,7 +13,7 @@ import anyio.lowlevel
 
 from mcp_server.core.commands import Command
 from mcp_server.core.decide import accept, decide
-from mcp_server.core.events import AttemptFailed, BranchMerged, Event, Fact, Ticked
+from mcp_server.core.events import AttemptFailed, AttemptSucceeded, BranchMerged, Event, Fact, MergeRefused, Ticked
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import Check, check_step
 from mcp_server.core.model import Ledger, StoryState
@@ -23,6 +23,7 @@ from mcp_server.engine.collect import collect
 from mcp_server.engine.context import Context
 from mcp_server.engine.jobs import run_attempt, stopped
 from mcp_server.engine.merging import integrate
+from mcp_server.engine.probing import Watch
 from mcp_server.errors import Code, Refused
 from mcp_server.ports import Ports
 
@@ -44,6 +45,7 @@ class Engine:
     ) -> None:
         self.ledger = ledger
         self.ports = ports
+        self.watch = Watch(ports, lambda: self.ledger, self._report, self.now_s)
         self._goes_on = goes_on
         self._check = check
         self._group = jobs
@@ -55,6 +57,7 @@ class Engine:
     def start(self) -> None:
         """Set the alarm, and take up the merges that an earlier engine left in the queue."""
         self._group.start_soon(self.ring, name="alarm")
+        self._group.start_soon(self.watch.run, self.wait_for, name="probe")
         self._reconcile()
 
     def handle(self, command: Command) -> Event:
@@ -98,6 +101,8 @@ class Engine:
             self.ledger = after
         self._reconcile()
         self.nudge()
+        if isinstance(event, AttemptSucceeded | AttemptFailed | BranchMerged | MergeRefused):
+            self.watch.ask(event.attempt)
 
     def now_s(self) -> float:
         """Seconds since the epoch, never before the last fact: a clock that was set back stands still instead."""

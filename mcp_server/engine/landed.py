@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from mcp_server.core.commands import PlanEpic
 from mcp_server.core.events import MergeFound
-from mcp_server.core.model import LIVE, Epic, Ledger, Story, StoryState
+from mcp_server.core.model import HOLDS_FILES, LIVE, Epic, Ledger, Story, StoryState, is_alive
 from mcp_server.core.planning import Plan
-from mcp_server.core.spec import AttemptId, EpicId
+from mcp_server.core.spec import AttemptId, EpicId, EpicSpec
 from mcp_server.engine.context import saved_work
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.merging import forget
@@ -16,17 +16,26 @@ from mcp_server.ports import Ports
 async def adopt(engine: Engine, planned: Plan) -> None:
     """Take a planned epic into the ledger, and what git has of it already; an epic in the same words is left alone.
 
+    While it is under way new predictions do not count as new words.
+
     Git is asked first: nobody can start a story between its plan and the fact that it is merged. Raises `Refused`,
     and `Fault` when git cannot say what it has.
     """
     known = engine.ledger.epics.get(planned.spec.id)
-    if known is not None and known.spec == planned.spec:
+    if known is not None and _is_same(known, planned.spec):
         return
     facts = await _found(engine.ports, planned.spec.id, known, engine.now_s())
     engine.handle(PlanEpic(planned))
     for fact in facts:
         if _is_news(engine.ledger.epics[planned.spec.id], fact):
             engine.submit(fact)
+
+
+def _is_same(known: Epic, spec: EpicSpec) -> bool:
+    if known.spec == spec:
+        return True
+    under_way = is_alive(known.wave) or known.stories.any_in(*HOLDS_FILES)
+    return under_way and known.spec.as_written() == spec.as_written()
 
 
 async def found_merges(ledger: Ledger, ports: Ports, now_s: float) -> list[MergeFound]:

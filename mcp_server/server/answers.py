@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from mcp_server.core.brief import rivals
-from mcp_server.core.model import Cause, Epic, Failure, Story, StoryState
+from mcp_server.core.model import Cause, Epic, Failure, Ledger, Story, StoryState
+from mcp_server.core.sights import warned
 from mcp_server.core.spec import AttemptId
 from mcp_server.engine.engine import Engine
 from mcp_server.server.paging import REPLY_TOKENS, clip, cost
 from mcp_server.server.repair import WHY_TOKENS, repair_commands, repair_words
 from mcp_server.server.wire_team import ReportReply
 
+AHEAD_TOKENS = 200
+"""Of conflicts to come and what to do about them."""
 DETAIL_KEYS = 8
 """Tokens of the name of the field `detail`, and of its line break."""
 
@@ -33,9 +36,16 @@ def answer_of(engine: Engine, attempt: AttemptId, lease: str, *, asked_progress:
             detail = f"Cancelled: {clip(story.stop_reason, WHY_TOKENS)}.{_kept(story.failure)}"
             return ReportReply(answer="stop", story=attempt.story, detail=detail, next="End your turn now.")
         case StoryState.RUNNING:
-            return _running(epic, story, lease, left_s, repairs=bool(story.repairs) and not asked_progress)
+            repairs = bool(story.repairs) and not asked_progress
+            reply = _running(epic, story, lease, left_s, repairs=repairs)
+            return reply if repairs else reply.model_copy(update={"detail": ahead(engine.ledger, epic, story)})
         case _:
             return _ended(story)
+
+
+def ahead(ledger: Ledger, epic: Epic, story: Story) -> str:
+    """What a probe has seen of its work: conflicts to come, and what it changes outside its footprint."""
+    return clip(warned(ledger, epic, story), AHEAD_TOKENS)
 
 
 def _merged(story: Story, attempt: AttemptId) -> ReportReply:

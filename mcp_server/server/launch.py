@@ -48,6 +48,7 @@ async def launch(world: World, engine: Engine, asked: Launch) -> WaveStarted | W
         slots=asked.slots,
         agent=agent,
         fallback=epic.spec.fallback_agent,
+        overlap=epic.spec.overlap,
     )
     policy = replace(policy, seed=secrets.randbelow(2**31))
     if policy.strategy is not Strategy.AGENT_TEAMS:

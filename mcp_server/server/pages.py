@@ -10,7 +10,7 @@ from mcp_server.core.checks import checks_of, fingerprints, guard_lines
 from mcp_server.core.draft import is_id
 from mcp_server.core.limits import Policy
 from mcp_server.core.model import Epic, Ledger, Story, StoryState, is_alive
-from mcp_server.core.spec import AttemptId, EpicId, StoryId
+from mcp_server.core.spec import AttemptId, EpicId, Source, StoryId
 from mcp_server.core.steer import epic_of, story_of
 from mcp_server.core.views import counts, epic_state, question, shown_state
 from mcp_server.core.why import alerts, ended, why
@@ -143,6 +143,8 @@ def _story(ledger: Ledger, epic: Epic, story: Story, now_s: float) -> str:
         why(ledger, epic, story),
         f"Needs: {cut(needs, TEXT_MAX)}" if needs else "",
         f"Files: {_some(spec.files)}" if spec.files else "",
+        f"Files that its text names: {_some(spec.footprint)}" if spec.footprint and not spec.files else "",
+        f"Usually change with them: {_some(more)}" if (more := spec.guessed(Source.HISTORY)) else "",
         f"Changed: {_some(story.files_changed)}" if story.files_changed else "",
         f"Merged as {story.merged_as[:12]}" if story.merged_as is not None else "",
         cut(spec.description, TEXT_MAX),

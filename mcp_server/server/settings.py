@@ -20,8 +20,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from mcp_server.adapters.agents.profiles import BUILT_IN, Profile, signs_of
 from mcp_server.adapters.git.pool import Keeping
 from mcp_server.core.checks import Timed, commands, limits
+from mcp_server.core.footprint import normalise
 from mcp_server.core.limits import Budget, Environment, Policy, Strategy
 from mcp_server.core.merge_rules import DEFAULTS, MergeRule
+from mcp_server.core.spec import Sharing
 from mcp_server.errors import Code, Refused
 from mcp_server.server import settled
 from mcp_server.server.command_settings import check, command
@@ -33,6 +35,8 @@ ENV_PREFIX = "EPICWAVE_EPIC__"
 MAX_SLOTS = 64
 MAX_ATTEMPTS = 10
 MAX_SECONDS = 7 * 86_400
+GONE = {"conflict_detection": "`overlap: exclusive` says what true said, `overlap: optimistic` what false said"}
+"""Keys of before, and what to write in their place."""
 COOLDOWN_CAP_S = 120.0
 """A breaker's cool-down doubles up to this, in seconds."""
 _STRATEGIES = " | ".join(Strategy)
@@ -80,6 +84,14 @@ _Command = Annotated[tuple[str, ...], BeforeValidator(command)]
 _Check = Annotated[Timed, BeforeValidator(check)]
 
 
+def _entry(value: object) -> object:
+    """One entry of a footprint, in its one spelling."""
+    return normalise(value) if isinstance(value, str) else value
+
+
+_Entry = Annotated[str, BeforeValidator(_entry)]
+
+
 class EpicSettings(BaseSettings):
     """The key `epic`. A field's description says what is allowed, and is what a refusal quotes."""
 
@@ -90,7 +102,10 @@ class EpicSettings(BaseSettings):
     ] = 3
     parallel_strategy: Annotated[Strategy, Field(description=_STRATEGIES)] = Strategy.SEQUENTIAL
     fail_fast: Annotated[bool, Field(description="true | false")] = True
-    conflict_detection: Annotated[bool, Field(description="true | false")] = True
+    overlap: Annotated[Sharing, Field(description=" | ".join(Sharing))] = Sharing.EXCLUSIVE
+    footprint_exempt: Annotated[
+        tuple[_Entry, ...], Field(description="a list of paths, folders and globs in the repository")
+    ] = ()
     attempts: Annotated[
         int,
         BeforeValidator(_no_bool),
@@ -222,6 +237,7 @@ class Settings:
         agent: str | None = None,
         checks: Sequence[tuple[str, ...]] = (),
         fallback: str | None = None,
+        overlap: Sharing | None = None,
     ) -> Policy:
         """The policy of a wave: the caller's wishes, else the file's values. `checks` come after the file's own.
 
@@ -238,7 +254,8 @@ class Settings:
             strategy=chosen,
             slots=1 if chosen is Strategy.SEQUENTIAL else slots or self.epic.max_parallel_stories,
             fail_fast=self.epic.fail_fast,
-            conflict_detection=self.epic.conflict_detection,
+            overlap=overlap or self.epic.overlap,
+            exempt=self.epic.footprint_exempt,
             attempts=self.epic.attempts,
             attempt_timeout_s=self.epic.attempt_timeout_s,
             stall_timeout_s=self.epic.stall_timeout_s,
@@ -320,6 +337,8 @@ def _unknown_variables() -> list[str]:
 
 
 def _nearest(name: str, allowed: Sequence[str]) -> str:
+    if name in GONE:
+        return f" any more; {GONE[name]}"
     near = difflib.get_close_matches(name, allowed, n=1)
     return f"; did you mean {near[0]}?" if near else f"; allowed: {', '.join(allowed)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,12 +32,11 @@ from mcp_server.server.wire import (
     TEXT_TOKENS,
     TITLE_TOKENS,
     CancelReply,
-    PlanReply,
     Stopped,
-    UnusedText,
     WaveReply,
     first_page,
 )
+from mcp_server.server.wire_plan import PlanReply, UnusedText
 from mcp_server.server.world import World
 
 STOP_S = 30.0
@@ -64,7 +64,9 @@ async def plan_epic(
     host = await session.host()
     reading = await _read(session.start, epic_file, epic_text)
     checked = bool(host.world.settings().epic.checks)
-    planned = await anyio.to_thread.run_sync(lambda: plan(reading.draft, redo=redo, config_checks=checked))
+    known = await host.world.known(host.ledger())
+    make = partial(plan, reading.draft, redo=redo, config_checks=checked, known=known)
+    planned = await anyio.to_thread.run_sync(make)
     missing = not_allowed(host.world.state_dir, host.world.settings(), planned.spec)
     async with host.engine() as engine:
         await adopt(engine, planned)

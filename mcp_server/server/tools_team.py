@@ -23,7 +23,7 @@ from mcp_server.engine.context import saved_work
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.leasing import hand_in
 from mcp_server.errors import Code, Refused
-from mcp_server.server.answers import answer_of
+from mcp_server.server.answers import ahead, answer_of
 from mcp_server.server.ask import ask_human, can_ask
 from mcp_server.server.paging import REPLY_TOKENS, clip, cost
 from mcp_server.server.session import Session
@@ -68,7 +68,7 @@ async def claim_story(
         now = epic_of(engine.ledger, epic)
         if lease is not None:
             its_epic, mine, _ = held(engine.ledger, *lease_of(lease))
-            return _claimed(its_epic, mine, engine.now_s(), whole=whole)
+            return _claimed(its_epic, mine, engine, whole=whole)
         if story is not None:
             story_of(now, story)
         if not is_team(now):
@@ -94,30 +94,32 @@ async def claim_story(
                 if mine is None:  # else it asked twice at once: both get what the first one took
                     raise
         session.team.came(agent or "")
-        return _claimed(engine.ledger.epics[epic], mine, engine.now_s(), whole=whole)
+        return _claimed(engine.ledger.epics[epic], mine, engine, whole=whole)
 
 
-def _claimed(epic: Epic, story: Story, now_s: float, *, whole: bool) -> ClaimReply:
+def _claimed(epic: Epic, story: Story, engine: Engine, *, whole: bool) -> ClaimReply:
     attempt, lease = attempt_of(epic, story), story.lease
     assert lease is not None, "it has just been claimed"  # noqa: S101
     assert epic.wave is not None, "a claim is made in a wave"  # noqa: S101
     branch = attempt_branch(attempt)
     text = brief(epic, story, attempt, checks_of(epic, story, epic.wave.policy))
+    seen = ahead(engine.ledger, epic, story)
+    begin = f"{seen} {_BEGIN}" if seen else _BEGIN
     reply = ClaimReply(
         claimed=True,
         lease=lease_name(attempt, lease.token),
         story=story.spec.id,
         attempt=attempt.number,
-        lease_s=round(max(0.0, lease.until_s - now_s)),
+        lease_s=round(max(0.0, lease.until_s - engine.now_s())),
         branch=branch,
         base=(story.base or "")[:SHA_SHOWN],
         worktree=lease.place if lease.ours else "",
         first_command="" if lease.ours else f"git switch -c {branch} {story.base}",
-        next=_more(lease_name(attempt, lease.token)) + _BEGIN,
+        next=_more(lease_name(attempt, lease.token)) + begin,
     )
     shown = text[:BRIEF_MAX] if whole else clip(text, REPLY_TOKENS - cost(reply) - BRIEF_KEYS)
     left = 0 if shown == text else len(text) - len(shown.removesuffix("..."))
-    next_ = (_more(reply.lease) if left else "") + _BEGIN
+    next_ = (_more(reply.lease) if left else "") + begin
     return reply.model_copy(update={"brief": shown, "brief_left": left, "next": next_})
 
 
@@ -193,6 +195,7 @@ async def _act(ctx: Context[Session], engine: Engine, report: _Report) -> Report
     match report.outcome:
         case "progress":
             engine.handle(RenewLease(attempt, token, cut(note, 200)))
+            await engine.watch.looked(attempt)
             return answer_of(engine, report.attempt, report.lease, asked_progress=report.outcome == "progress")
         case "done":
             await hand_in(engine, attempt, token, report.place, attempt_branch(attempt))

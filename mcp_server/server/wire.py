@@ -9,11 +9,10 @@ from pydantic import Field
 
 from mcp_server.core.checks import fingerprints, guard_lines
 from mcp_server.core.model import LIVE, Epic, Ledger, Story, StoryState, is_alive
-from mcp_server.core.planning import Plan
 from mcp_server.core.settle import slots_of
 from mcp_server.core.views import counts, epic_state, shown_state
 from mcp_server.core.why import alerts, ended, why
-from mcp_server.server.paging import Entry, Reply, clip, cost, cut_totals, go_on, lists, named, page, totals
+from mcp_server.server.paging import Entry, Reply, clip, cost, cut_totals, lists, named, page, totals
 
 TITLE_TOKENS = 24
 TEXT_TOKENS = 60
@@ -27,101 +26,6 @@ SHA_SHOWN = 12
 def cut(text: str, limit: int = 400) -> str:
     """The text, shortened in the middle of nowhere only when it must be, and marked then."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-class Conflict(Reply):
-    """Two stories that may touch the same files and are not ordered by a dependency."""
-
-    stories: tuple[str, str]
-    shared: list[str]
-
-
-class UnusedText(Reply):
-    """A line of the epic file that could not be used."""
-
-    line: int
-    text: str
-    why: str
-
-
-class PlanReply(Reply):
-    """An epic, planned: all of it, or one page. A later page has only what the pages before it left out."""
-
-    epic: str
-    title: str = ""
-    stories: int = 0
-    done: int = 0
-    """Stories that the file marks as done."""
-    waves: dict[str, list[str]] = Field(default_factory=dict[str, list[str]], description="Stories by wave.")
-    critical_path: list[str] = Field(default_factory=list[str])
-    critical_path_minutes: float = 0
-    work_minutes: float = 0
-    conflicts: list[Conflict] = Field(default_factory=list[Conflict], description="They never run side by side.")
-    warnings: list[str] = Field(default_factory=list[str])
-    unused_lines: list[UnusedText] = Field(default_factory=list[UnusedText])
-    notices: list[str] = Field(default_factory=list[str])
-    totals: dict[str, int] = Field(default_factory=dict[str, int], description="How long a list is that was cut.")
-    more_offset: int | None = None
-    next: str
-
-    @classmethod
-    def of(cls, plan: Plan, unused: Sequence[UnusedText], notices: Sequence[str]) -> PlanReply:
-        """The whole plan."""
-        return cls._with(plan, _plan_entries(plan, unused, notices, short=False), 0, None, {})
-
-    @classmethod
-    def page(cls, plan: Plan, unused: Sequence[UnusedText], notices: Sequence[str], offset: int) -> PlanReply:
-        """What there is from `offset` on, as far as one reply may go."""
-        entries = _plan_entries(plan, unused, notices, short=True)
-        long = totals(entries)
-        return page(entries, offset, lambda shown, more: cls._with(plan, shown, offset, more, long))
-
-    @classmethod
-    def _with(
-        cls, plan: Plan, entries: Sequence[Entry], offset: int, more: int | None, long: Mapping[str, int]
-    ) -> PlanReply:
-        found, epic = lists(entries), plan.spec.id
-        waves: dict[str, list[str]] = {}
-        for wave, story in found.pop("waves", []):
-            waves.setdefault(str(wave), []).append(story)
-        start = f"start_wave(epic={epic!r}) runs the ready stories; through='all' runs to the end."
-        reply = cls.model_validate(
-            {"epic": epic, "waves": waves, "more_offset": more, "next": go_on(more) + start, **found}
-        )
-        if offset == 0:
-            reply.title = clip(plan.spec.title, TITLE_TOKENS)
-            reply.stories = len(plan.spec.stories)
-            reply.done = sum(s.done for s in plan.spec.stories)
-            reply.critical_path_minutes = round(plan.critical_minutes, 1)
-            reply.work_minutes = round(plan.work_minutes, 1)
-            reply.totals = cut_totals(long, entries)
-            if "waves" in reply.totals:
-                reply.totals["waves"] = len(plan.waves)  # so many waves, with so many stories
-        return reply
-
-
-def _plan_entries(plan: Plan, unused: Sequence[UnusedText], notices: Sequence[str], *, short: bool) -> list[Entry]:
-    """Everything that is listed of a plan, what a lead has to know before it starts anything first."""
-
-    def said(text: str) -> str:
-        return clip(text, TEXT_TOKENS) if short else text
-
-    lines = [UnusedText(line=u.line, text=said(u.text), why=said(u.why)) for u in unused]
-    conflicts = [
-        Conflict(stories=(o.a, o.b), shared=[said(path) for path in o.shared[:3]])
-        for o in plan.overlaps
-        if not o.ordered
-    ]
-    return [
-        *named("warnings", map(said, plan.warnings)),
-        *named("unused_lines", lines[:FIRST]),
-        *named("notices", map(said, notices)),
-        *named("conflicts", conflicts[:FIRST]),
-        *named("waves", ((n, story) for n, wave in enumerate(plan.waves, 1) for story in wave)),
-        *named("critical_path", plan.critical_path),
-        *named("unused_lines", lines[FIRST:]),
-        *named("conflicts", conflicts[FIRST:]),
-    ]
 
 
 class StoryLine(Reply):
@@ -232,7 +136,7 @@ def detail_entries(epic: Epic, story: Story, said: str, log: str, log_tail: str)
         "files_changed": [clip(path, PATH_TOKENS) for path in story.files_changed],
     }
     proof = {
-        "checks": [clip(line, TEXT_TOKENS) for line in fingerprints(story)],
+        "checks": [clip(line, PATH_TOKENS) for line in fingerprints(story)],
         "guards": [clip(line, TEXT_TOKENS) for line in guard_lines(epic, story)],
     }
     many = {**proof, **tails, **paths}

@@ -17,16 +17,19 @@ from mcp_server.adapters.agents.profiles import Profile, resolve
 from mcp_server.adapters.agents.runner import ProcessRunner
 from mcp_server.adapters.agents.tree import root_of
 from mcp_server.adapters.clock import SystemClock
+from mcp_server.adapters.git.history import GitHistory
 from mcp_server.adapters.git.integration import GitMerge
 from mcp_server.adapters.git.pool import Pool
+from mcp_server.adapters.git.probe import GitProbe
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.saving import sweep
 from mcp_server.adapters.git.worktrees import GitWorktrees
 from mcp_server.adapters.journal.sqlite import SqliteJournal, notices
-from mcp_server.core.model import Process, Story
+from mcp_server.core.model import Ledger, Process, Story
+from mcp_server.core.predict import Known
 from mcp_server.core.spec import AttemptId, EpicId
 from mcp_server.errors import Fault
-from mcp_server.ports import Ports
+from mcp_server.ports import History, Ports
 from mcp_server.server.settings import Settings, load_settings
 
 TAIL_BYTES = 16_000
@@ -37,6 +40,7 @@ class World:
     """What a host needs to know of the machine and the repository."""
 
     repository: Repository
+    history: History
     clock: SystemClock = field(default_factory=SystemClock)
     agents: dict[str, Profile] = field(default_factory=dict[str, Profile])
     """The configuration's own agents, as last read."""
@@ -46,7 +50,8 @@ class World:
     @classmethod
     async def open(cls, start: Path) -> Self:
         """Find the repository. Changes nothing. Raises `Refused` for a folder that cannot be worked in."""
-        return cls(await Repository.open(start))
+        repository = await Repository.open(start)
+        return cls(repository, GitHistory(repository))
 
     @property
     def state_dir(self) -> Path:
@@ -65,6 +70,11 @@ class World:
     def settings(self) -> Settings:
         """The configuration as it is now. Raises `Refused(bad_config)`."""
         return load_settings(self.repository.top)
+
+    async def known(self, ledger: Ledger) -> Known:
+        """What an epic that is planned now can go by. Raises `Refused(bad_config)`."""
+        said = self.settings().epic
+        return Known(await self.history.past(), ledger.learned, said.overlap, said.footprint_exempt)
 
     def worktrees_root(self, settings: Settings) -> Path:
         """Where worktrees are made: outside the checkout, so that no tool of the user's walks into them."""
@@ -89,6 +99,7 @@ class World:
             worktrees=GitWorktrees(self.repository, root, pool),
             merge=GitMerge(self.repository, root, pool),
             runner=self._runner(),
+            probe=GitProbe(self.repository, root),
         )
 
     async def put_away(self, limit_s: float, *, waits: bool = False) -> None:

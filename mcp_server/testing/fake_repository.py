@@ -105,6 +105,10 @@ class FakeGit:
         if self._faults.get(op):
             raise self._faults[op].pop(0)
 
+    async def glance(self, op: str) -> None:
+        """As `step`, of an operation that only looks, and that so much is asked of that it may not count as a call."""
+        await FakeGit.step(self, op)
+
     # --- the repository
 
     def record(self, files: Files, *parents: Sha) -> Sha:

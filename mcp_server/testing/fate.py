@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from mcp_server.core.limits import Budget, Policy, Strategy
+from mcp_server.core.spec import Sharing
 from mcp_server.testing.crew import Manners
 
 AGENTS = ("scripted", "second", "third")
@@ -105,7 +106,7 @@ def _policy(chance: Random, seed: int, strategy: Strategy, stories: int) -> Poli
         strategy=strategy,
         slots=1 if strategy is Strategy.SEQUENTIAL else chance.randint(1, 5),
         fail_fast=chance.random() < 0.7,
-        conflict_detection=chance.random() < 0.9,
+        overlap=chance.choices(tuple(Sharing), [8, 1, 1])[0],
         attempts=chance.randint(1, 3),
         attempt_timeout_s=900.0,
         stall_timeout_s=200.0,

@@ -149,6 +149,12 @@ class MortalGit(FakeGit):
         if self.line.dead and not self.line.finishes:
             raise Killed
 
+    async def glance(self, op: str) -> None:
+        """See `FakeGit.glance`. Who is dead sees nothing."""
+        await super().glance(op)
+        if self.line.dead:
+            raise Killed
+
     def calm(self) -> None:
         """From here on nothing takes time and nothing fails."""
         self.delay_s.clear()

@@ -166,6 +166,7 @@ class SubAgent:
         match outcome:
             case "progress":
                 engine.handle(RenewLease(attempt, token, note))
+                await engine.watch.looked(attempt)
             case "done":
                 marks = self.world.truth.hands_in(attempt)
                 await hand_in(engine, attempt, token, self.own, attempt_branch(attempt))

@@ -18,7 +18,7 @@ from pathlib import Path
 from mcp_server.adapters.git.names import attempt_of_ref, attempt_ref, integration_branch, rescue_ref
 from mcp_server.core.footprint import overlap
 from mcp_server.core.model import Ledger, StoryState
-from mcp_server.core.spec import AttemptId, EpicId, EpicSpec, Sha, StoryId, StorySpec
+from mcp_server.core.spec import AttemptId, EpicId, EpicSpec, Sha, Sharing, StoryId, StorySpec
 from mcp_server.ports import AgentCall
 from mcp_server.testing.breach import Breach, Promise
 from mcp_server.testing.fake_git import ROOT, FakeGit, folder
@@ -149,7 +149,7 @@ class Truth:
         for other in alive:
             if other != attempt and other[:2] == attempt[:2]:
                 self.saw(Promise.DUPLICATED, f"{attempt} works while {other} does")
-            elif other != attempt and policy.conflict_detection and self._clash(attempt, other):
+            elif other != attempt and self._exclusive(attempt, other) and self._clash(attempt, other):
                 self.saw(Promise.FILES, f"{attempt} works beside {other} on the same files")
 
     def saw(self, promise: Promise, words: str) -> None:
@@ -284,6 +284,11 @@ class Truth:
 
     def _story(self, attempt: AttemptId) -> StorySpec:
         return self._stories[attempt.epic, attempt.story]
+
+    def _exclusive(self, *both: AttemptId) -> bool:
+        """True when one of the two may not be beside who shares its files."""
+        rules = [self._story(each).overlap or self.witness.policies[each.epic].overlap for each in both]
+        return Sharing.EXCLUSIVE in rules
 
     def _clash(self, one: AttemptId, other: AttemptId) -> bool:
         return bool(overlap(self._story(one).files, self._story(other).files))

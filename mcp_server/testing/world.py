@@ -34,6 +34,7 @@ from mcp_server.testing.breach import Broken
 from mcp_server.testing.clock import VirtualClock
 from mcp_server.testing.fake_git import FakeWorktrees, folder
 from mcp_server.testing.fake_merge import FakeMerge
+from mcp_server.testing.fake_probe import FakeProbe
 from mcp_server.testing.fake_repository import HOST_ROOT, USER_DESK
 from mcp_server.testing.fake_runner import Play
 from mcp_server.testing.memory_journal import MemoryJournal, full_disk
@@ -206,7 +207,7 @@ class World:
         self.line.mortals.add(current_task())
         try:
             with self._scope:
-                ports = Ports(self.clock, self.journal, *self._git_ports(), self.runner)
+                ports = Ports(self.clock, self.journal, *self._git_ports(), self.runner, FakeProbe(self.git))
                 tell = self.told.append
                 async with running(ports, check_thoroughly, goes_on=self.goes_on, tell=tell) as engine:
                     self.engines.append(engine)

@@ -19,7 +19,7 @@ from mcp_server.server.host import holding
 from tests.cli.patient import DAY_S, levels, posix, program, the
 from tests.cli.shell import document, epicwave
 from tests.journal.files import old, read
-from tests.server.scene import Scene, commit, exit_with, story, write
+from tests.server.scene import Scene, allow, commit, exit_with, story, write
 
 pytestmark = posix
 SHM = Path("/dev/shm")  # noqa: S108 - nothing is written there
@@ -206,3 +206,14 @@ def test_an_engine_process_of_another_version_is_found(scene: Scene) -> None:
         assert f"is epicwave 0.0.1; this is {__version__}" in the(scene, "version")["what"]
         _door(scene, __version__, 0o600)
         assert levels(scene)["version"] == "ok"
+
+
+def test_a_list_of_allowed_commands_that_others_may_write_is_found_and_mended(scene: Scene) -> None:
+    allow(scene.repo, ("true",))
+    path = scene.repo / ".git/epicwave/allowed.json"
+    assert levels(scene)["state_folder"] == "ok"
+    path.chmod(0o666)
+    found = the(scene, "state_folder")
+    assert "decides which commands of epic files run" in found["why"]
+    assert document(epicwave(scene, "doctor", "--json", "--fix"))["fixed"] == [f"{path} is yours alone now (mode 600)."]
+    assert levels(scene)["state_folder"] == "ok"

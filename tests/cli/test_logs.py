@@ -58,7 +58,12 @@ def test_an_earlier_attempt_and_the_checks_can_be_named(ran: Scene) -> None:
     first = epicwave(ran, "logs", "S1", "--attempt", "1").stdout.splitlines()
     assert "the first try" in first
     assert "the second" not in first
-    assert "green" in epicwave(ran, "logs", "S1", "--checks").stdout.splitlines()
+    checked = epicwave(ran, "logs", "S1", "--checks")
+    assert "green" in checked.stdout.splitlines()
+    head, tip = ran.git("rev-parse", "main")[:10], ran.git("rev-parse", "epicwave/notes~1")[:10]
+    assert f"== on {head} + {tip}: `{sys.executable[:60]}" in checked.stderr
+    assert "` exit 0 in " in checked.stderr
+    assert "== on" not in epicwave(ran, "logs", "S1", "--checks", "--json").stderr
 
 
 def test_with_json_each_line_is_an_object(ran: Scene) -> None:

@@ -39,6 +39,7 @@ from mcp_server.core.events import (
     Ticked,
     UsageReported,
     WaveInterrupted,
+    WorkSeen,
 )
 from mcp_server.core.evolve import evolve
 from mcp_server.core.invariants import check, check_settled, check_step
@@ -47,6 +48,7 @@ from mcp_server.core.model import (
     Breaker,
     Cause,
     CheckRun,
+    Clash,
     Epic,
     Lease,
     Ledger,
@@ -60,6 +62,7 @@ from mcp_server.core.model import (
 from mcp_server.core.planning import Plan
 from mcp_server.core.spec import AttemptId, EpicSpec, StorySpec
 from mcp_server.core.wanted import Collect, Integrate, RunAttempt, next_wake_s, wanted
+from mcp_server.core.why import why
 
 EPIC = "e"
 PARALLEL = Policy(strategy=Strategy.ASYNCIO, slots=2, agent="scripted")
@@ -206,7 +209,7 @@ class Life:
         for name in names:
             self.report(AttemptClaimed(self.attempt(name), Process(7, 1.5), "base", self.now_s))
 
-    def succeed(self, *names: str) -> None:
+    def succeed(self, *names: str, files: tuple[str, ...] = ("x.py",)) -> None:
         """The agents end well, claiming first if they have not yet."""
         for name in names:
             team = is_team(self.ledger.epics[_split(name)[0]])
@@ -215,18 +218,18 @@ class Life:
             if team:
                 self.hand_in(name)
             else:
-                self.report(AttemptSucceeded(self.attempt(name), "base", "head", ("x.py",), self.now_s))
+                self.report(AttemptSucceeded(self.attempt(name), "base", "head", files, self.now_s))
 
     def prove(self, name: str) -> None:
         proven = Proven("tip", "proven", (CheckRun(("make", "test"), 0, 1.0),))
         self.report(MergeProven(self.attempt(name), proven, ("x.py",), self.now_s))
 
-    def merge(self, *names: str) -> None:
+    def merge(self, *names: str, files: tuple[str, ...] = ("x.py",)) -> None:
         """The branches land, succeeding first if they have not yet."""
         for name in names:
             if str(self.of(name).state) in {"offered", "running"}:
-                self.succeed(name)
-            self.report(BranchMerged(self.attempt(name), f"tip-{name}", ("x.py",), self.now_s))
+                self.succeed(name, files=files)
+            self.report(BranchMerged(self.attempt(name), f"tip-{name}", files, self.now_s))
 
     def fail(
         self,
@@ -244,8 +247,17 @@ class Life:
         """The running attempt tells what it has cost so far."""
         self.report(UsageReported(self.attempt(name), Usage(usd, tokens), self.now_s))
 
+    def see(self, name: str, *touched: str, clashes: tuple[Clash, ...] = ()) -> None:
+        """A probe has looked at the story's work."""
+        self.report(WorkSeen(self.attempt(name), touched, clashes, self.now_s))
+
     def refuse(self, name: str, cause: Cause = Cause.CHECKS, *, saved: str | None = None) -> None:
         self.report(MergeRefused(self.attempt(name), cause, "red.", "last line", saved, self.now_s))
+
+    def conflict(self, name: str, *paths: str) -> None:
+        """The rebase of a queued story stopped at these paths."""
+        fact = MergeRefused(self.attempt(name), Cause.CONFLICT, "conflict.", "", None, self.now_s, "tip", paths)
+        self.report(fact)
 
     def stopped(self, *names: str, saved: str | None = None) -> None:
         for name in names:
@@ -308,6 +320,9 @@ class Life:
     def of(self, name: str) -> Story:
         epic, story_id = _split(name)
         return self.ledger.epics[epic].stories[story_id]
+
+    def why(self, name: str) -> str:
+        return why(self.ledger, self.ledger.epics[_split(name)[0]], self.of(name))
 
     def attempt(self, name: str) -> AttemptId:
         return AttemptId(*_split(name), self.of(name).attempt)

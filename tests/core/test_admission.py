@@ -7,7 +7,7 @@ import pytest
 from mcp_server.core.limits import Strategy
 from mcp_server.core.model import Cause
 from mcp_server.core.policy import backoff_s, jitter
-from mcp_server.core.spec import AttemptId
+from mcp_server.core.spec import AttemptId, Sharing
 from mcp_server.core.wanted import Collect, Integrate, RunAttempt, next_wake_s, wanted
 from tests.core.build import Life, story
 from tests.core.in_state import IN_STATE
@@ -97,9 +97,9 @@ def test_files_are_counted_over_all_epics() -> None:
     assert life.agents() == ["f/y", "f/z"]
 
 
-def test_without_conflict_detection_files_keep_nobody_apart() -> None:
+def test_under_optimistic_files_keep_nobody_apart() -> None:
     life = Life(story("a", files="x"), story("b", files="x"))
-    life.start(conflict_detection=False)
+    life.start(overlap=Sharing.OPTIMISTIC)
     assert life.agents() == ["a", "b"]
 
 

@@ -126,7 +126,7 @@ def test_a_refused_merge_keeps_what_ran_on_which_tree() -> None:
     life = _life()
     life.succeed("c")
     assert fingerprints(life.of("c")) == []
-    runs = (CheckRun(CONFIG, 0, 1.26), CheckRun(OWN, 1, 12.4), CheckRun(EPIC, None, 600.0))
+    runs = (CheckRun(CONFIG, 0, 1.26), CheckRun(OWN, 1, 12.4), CheckRun(("x" * 99,), None, 600.0))
     fact = MergeRefused(life.attempt("c"), Cause.CHECKS, "red.", "", None, 0.0, "o" * 40, head="h" * 40, checks=runs)
     life.report(fact)
     failure = life.of("c").failure
@@ -135,7 +135,7 @@ def test_a_refused_merge_keeps_what_ran_on_which_tree() -> None:
     assert fingerprints(life.of("c")) == [
         f"on {'o' * 10} + {'h' * 10}: `make` exit 0 in 1.3 s",
         f"on {'o' * 10} + {'h' * 10}: `own` exit 1 in 12 s",
-        f"on {'o' * 10} + {'h' * 10}: `lint` ended at its time limit in 600 s",
+        f"on {'o' * 10} + {'h' * 10}: `{'x' * 77}...` ended at its time limit in 600 s",
     ]
 
 

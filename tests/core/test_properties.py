@@ -17,7 +17,7 @@ from mcp_server.core.events import Event
 from mcp_server.core.evolve import evolve
 from mcp_server.core.limits import Budget, Policy, Strategy
 from mcp_server.core.model import SATISFIES, Ledger, StoryState, is_alive
-from mcp_server.core.spec import StorySpec
+from mcp_server.core.spec import Sharing, StorySpec
 from mcp_server.core.views import is_at_rest
 from mcp_server.core.wanted import Collect, next_wake_s, wanted
 from mcp_server.core.why import why
@@ -37,6 +37,7 @@ def epics(draw: st.DrawFn, *, most: int = 6) -> tuple[StorySpec, ...]:
         files = draw(st.sets(st.sampled_from(PATHS), max_size=2))
         minutes = draw(st.sampled_from((None, 1.0, 5.0)))
         flags = {"critical": draw(st.booleans()), "done": draw(st.integers(0, 5)) == 0}
+        flags["overlap"] = draw(st.sampled_from((None, None, *Sharing)))
         specs.append(story(f"s{i}", *sorted(depends_on), files=" ".join(sorted(files)), minutes=minutes, **flags))
     return tuple(specs)
 
@@ -46,7 +47,7 @@ policies = st.builds(
     strategy=st.sampled_from((*Strategy, Strategy.AGENT_TEAMS)),
     slots=st.integers(1, 3),
     fail_fast=st.booleans(),
-    conflict_detection=st.sampled_from((True, True, False)),
+    overlap=st.sampled_from((Sharing.EXCLUSIVE, *Sharing)),
     attempts=st.integers(1, 3),
     attempt_timeout_s=st.sampled_from((5.0, 90.0)),
     lease_s=st.sampled_from((3.0, 60.0)),
@@ -249,6 +250,7 @@ def test_the_codec_knows_every_kind_of_event() -> None:
             "StorySkipped",
             "Ticked",
             "UsageReported",
+            "WorkSeen",
             "WaveDrained",
             "WaveInterrupted",
             "WaveStarted",

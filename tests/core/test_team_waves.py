@@ -15,6 +15,7 @@ from mcp_server.core.limits import Policy, Strategy
 from mcp_server.core.metrics import spans
 from mcp_server.core.model import Cause, Lease, WaveState
 from mcp_server.core.policy import MERGE_TRIES
+from mcp_server.core.spec import Sharing
 from mcp_server.core.wanted import wanted
 from mcp_server.core.why import why
 from mcp_server.errors import Code, Refused
@@ -328,11 +329,22 @@ def test_a_journal_from_before_there_were_leases_tells_the_same() -> None:
     assert replayed([_as_before(event) for event in life.log]) == replayed(life.log) == life.ledger
 
 
-def test_a_row_of_a_wave_that_was_stored_before_is_read_with_the_settings_of_today() -> None:
+@pytest.mark.parametrize(("careful", "overlap"), [("true", Sharing.EXCLUSIVE), ("false", Sharing.OPTIMISTIC)])
+def test_a_row_of_a_wave_that_was_stored_before_is_read_with_the_settings_of_today(
+    careful: str, overlap: Sharing
+) -> None:
     policy = (
-        '{"strategy":"asyncio","slots":3,"fail_fast":true,"conflict_detection":true,"attempts":2,'
+        '{"strategy":"asyncio","slots":3,"fail_fast":true,"conflict_detection":' + careful + ',"attempts":2,'
         '"attempt_timeout_s":1800.0,"stall_timeout_s":600.0,"check_timeout_s":600.0,"agent":"claude","checks":[]}'
     )
     body = f'{{"epic":"e","members":["a"],"retried":[],"policy":{policy},"base":"b","at_s":1.0}}'
-    expected = WaveStarted("e", ("a",), (), Policy(Strategy.ASYNCIO, slots=3), "b", 1.0)
-    assert codec.decode(1, "WaveStarted", 1, body) == expected
+    expected = WaveStarted("e", ("a",), (), Policy(Strategy.ASYNCIO, slots=3, overlap=overlap), "b", 1.0)
+    assert codec.decode(1, "WaveStarted", 1, body) == codec.decode(1, "WaveStarted", 1, body.encode()) == expected
+
+
+def test_a_damaged_row_of_a_wave_of_before_is_refused_as_any_other() -> None:
+    elsewhere = '{"policy": {}, "notes": {"conflict_detection": 1}}'
+    for body in ('{"conflict_detection"', elsewhere, '["conflict_detection"]'):
+        with pytest.raises(Refused) as caught:
+            codec.decode(1, "WaveStarted", 1, body)
+        assert caught.value.code is Code.JOURNAL_UNREADABLE

@@ -21,8 +21,9 @@ from mcp_server.core.events import (
     MergeProven,
     MergeRefused,
     UsageReported,
+    WorkSeen,
 )
-from mcp_server.core.model import Cause, Lease, Process, Proven, Story, Usage, is_alive
+from mcp_server.core.model import Cause, Clash, Lease, Process, Proven, Story, Usage, is_alive
 from mcp_server.core.spec import AttemptId
 from mcp_server.core.wanted import wanted
 from mcp_server.errors import Code, Refused
@@ -43,6 +44,7 @@ def _facts(attempt: AttemptId, at_s: float = 1.0) -> dict[str, Fact]:
         "rate_limited": AttemptFailed(attempt, Cause.RATE_LIMIT, "usage limit.", "", None, at_s),
         "crashed": AttemptFailed(attempt, Cause.CRASH, "signal 11.", "", None, at_s),
         "used": UsageReported(attempt, Usage(0.1, 10), at_s),
+        "seen": WorkSeen(attempt, ("y.py",), (Clash(None, ("x.py",)),), at_s),
         "stopped": AttemptStopped(attempt, None, at_s),
         "proven": MergeProven(attempt, Proven("tip", "head", ()), ("x.py",), at_s),
         "merged": BranchMerged(attempt, "tip", ("x.py",), at_s),
@@ -94,6 +96,10 @@ BECOMES = {
     ("crashed", "stopping_leased"): "cancelled",
     ("crashed", "offered_team"): "queued",
     ("used", "running"): "running",
+    ("seen", "running"): "running",
+    ("seen", "draining"): "running",
+    ("seen", "merging"): "merging",
+    ("seen", "merging_leased"): "merging",
     **{(fact, "draining"): "pending" for fact in ("failed", "faulted", "asked", "rate_limited", "crashed")},
     ("succeeded", "draining"): "merging",
     ("used", "draining"): "running",
@@ -113,6 +119,7 @@ BECOMES = {
             "rate_limited": "offered",
             "crashed": "queued",
             "used": "running",
+            "seen": "running",
         }.items()
         if (fact, before) != ("succeeded", "leased_ended")
     },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mcp_server.core.limits import Strategy
+from mcp_server.core.spec import Sharing
 from mcp_server.testing.fake_runner import Span
 from mcp_server.testing.world import World, a_world, story
 
@@ -69,10 +70,10 @@ async def test_a_file_is_free_only_when_its_holder_is_merged() -> None:
         assert second.from_s == pytest.approx((first.until_s or 0) + 30)
 
 
-async def test_without_conflict_detection_overlapping_stories_run_side_by_side() -> None:
+async def test_under_optimistic_overlapping_stories_run_side_by_side() -> None:
     async with a_world() as world:
         world.plan(story("a", files="x"), story("b", files="x"))
-        world.start(slots=2, conflict_detection=False, attempts=3)
+        world.start(slots=2, overlap=Sharing.OPTIMISTIC, attempts=3)
         await world.rest()
         assert world.runner.overlapped("a", "b")
         assert sorted(world.truth.landed("e")) == ["a", "b"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mcp_server.core.draft import DraftStory, EpicDraft
 from mcp_server.core.events import AttemptSucceeded, BranchMerged, MergeFound, MergeProven
 from mcp_server.core.planning import Plan, plan
+from mcp_server.core.predict import Known
 from mcp_server.core.spec import AttemptId
 from mcp_server.engine.landed import adopt
 from mcp_server.errors import Fault, FaultCause, Refused
@@ -234,3 +236,23 @@ async def test_git_that_cannot_say_what_has_landed_plans_nothing() -> None:
         calls = world.git.calls["landed"]
         await adopt(world.engine, planned(story("a")))
         assert world.git.calls["landed"] == calls, "the same words: nothing is asked"
+
+
+def guessed(*stories: DraftStory) -> Plan:
+    """The same words, with the files that they name."""
+    return plan(EpicDraft(stories, id=EPIC, title="Epic e", checks=(CHECK,)), known=Known())
+
+
+async def test_new_predictions_are_taken_when_an_epic_is_planned_again_but_not_while_it_is_under_way() -> None:
+    named = replace(story("a"), description="Mend src/a.py")
+    async with a_world() as world:
+        world.plan(named)
+        world.start()
+        await world.until("a", "running")
+        await adopt(world.engine, guessed(named))
+        assert world.of("a").spec.predicted == (), "it goes on as it was planned"
+        with pytest.raises(Refused, match="in flight"):
+            await adopt(world.engine, guessed(named, story("b")))
+        await world.rest()
+        await adopt(world.engine, guessed(named))
+        assert world.of("a").spec.footprint == ("src/a.py",)

@@ -269,7 +269,7 @@ def _nothing_alive(world: World) -> Callable[[], Awaitable[None]]:
     return wait
 
 
-CALLS = 66
+CALLS = 73
 """What the engine asks of the world in the whole life, and some more."""
 
 

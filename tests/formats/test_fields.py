@@ -207,3 +207,19 @@ def test_a_time_limit_beyond_a_week_is_named_and_left_out() -> None:
 def test_the_checks_of_a_whole_epic_may_have_limits_too() -> None:
     draft = read_text("# Epic 1: E\n\n**Checks:** `a` (90 s)\n\n### Story 1.1: T\n\nText.\n").draft
     assert (draft.checks, draft.check_limits) == ((("a",),), ((("a",), 90.0),))
+
+
+@pytest.mark.parametrize("text", ["**Overlap:** optimistic", "- Overlap: Optimistic", "**Overlap**\n\n`optimistic`"])
+def test_a_story_says_what_it_does_about_shared_files(text: str) -> None:
+    assert body(text).overlap == "optimistic"
+
+
+def test_an_overlap_that_is_none_is_told() -> None:
+    assert unused("**Overlap:** perhaps") == ["perhaps"]
+
+
+def test_the_epics_own_overlap_stands_outside_of_its_stories() -> None:
+    text = "# Epic 1: E\n\n**Overlap:** {}\n\n### Story 1.1: T\n\nDo it.\n"
+    assert read_text(text.format("auto")).draft.overlap == "auto"
+    wrong = read_text(text.format("sometimes"))
+    assert (wrong.draft.overlap, [line.text for line in wrong.unused]) == (None, ["sometimes"])

@@ -13,6 +13,7 @@ from mcp_server.adapters.formats import yaml_nodes
 from mcp_server.adapters.formats.detect import read_epic, read_text
 from mcp_server.core.draft import EpicDraft, Mention, PlanError
 from mcp_server.core.planning import plan
+from mcp_server.core.spec import Sharing
 from mcp_server.errors import Refused
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -215,3 +216,12 @@ def test_an_epic_cannot_bring_set_up_commands() -> None:
     """They come from the configuration alone."""
     (error,) = errors("epic: {id: a, setup: [npm ci]}\nstories: [{id: a}]\n")
     assert "`setup` is no key in `epic`" in error.message
+
+
+def test_an_epic_and_a_story_may_say_what_they_do_about_shared_files() -> None:
+    draft = read("overlap: auto\nstories:\n  - {id: a, overlap: Optimistic}\n  - {id: b}\n")
+    assert (draft.overlap, [story.overlap for story in draft.stories]) == ("auto", ["optimistic", None])
+    spec = plan(draft).spec
+    assert (spec.overlap, [story.overlap for story in spec.stories]) == (Sharing.AUTO, [Sharing.OPTIMISTIC, None])
+    (error,) = errors("stories:\n  - id: a\n    overlap: never\n")
+    assert (error.line, error.message) == (3, "`overlap` must be one of exclusive, auto, optimistic, not 'never'.")

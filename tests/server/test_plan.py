@@ -166,3 +166,50 @@ async def test_a_repository_that_gets_its_first_commit_is_looked_at_again(tmp_pa
         await lead.refused("story_status")
         _git(tmp_path, ["commit", "-q", "--allow-empty", "-m", "Start"])
         await lead.ask("story_status")
+
+
+async def test_where_a_footprint_comes_from_is_told_with_what_changes_with_it(lead: Lead, scene: Scene) -> None:
+    for n in range(3):
+        (scene.repo / "app.py").write_text(f"{n}\n", "utf-8")
+        (scene.repo / "test_app.py").write_text(f"{n}\n", "utf-8")
+        scene.git("add", "-A")
+        scene.git("commit", "-q", "-m", "Both")
+    scene.epic(story("S1"), story("S2", files=[], description="Mend app.py."), story("S3", files=["app.py"]))
+    reply = await lead.ask("plan_epic", epic_file="epic.yaml")
+    assert reply["footprints"] == [
+        "2 by declared: no record yet",
+        "1 by text: no record yet",
+        "2 by history: no record yet",
+        "S2: app.py (text) likely test_app.py (history)",
+        "S3: likely test_app.py (history)",
+    ]
+    assert [c["stories"] for c in reply["conflicts"]] == [["S2", "S3"]]
+    assert reply["useful_slots"] == 1.5
+    page = (await lead.client.read_resource("epic://notes/story/S2")).contents[0]
+    assert "Files that its text names: app.py" in str(page)
+    assert "Usually change with them: test_app.py" in str(page)
+
+
+async def test_a_file_that_everything_touches_is_proposed_with_its_gain_and_exempt_only_when_configured(
+    lead: Lead, scene: Scene
+) -> None:
+    for n in range(20):
+        (scene.repo / "LOG.md").write_text(f"{n}\n", "utf-8")
+        scene.git("add", "-A")
+        scene.git("commit", "-q", "-m", "Log")
+    scene.epic(*(story(f"S{n}", files=[f"{n}.md", "LOG.md"]) for n in range(3)))
+    reply = await lead.ask("plan_epic", epic_file="epic.yaml")
+    (words,) = [notice for notice in reply["notices"] if "footprint_exempt" in notice]
+    assert "LOG.md (95%)" in words
+    assert "`footprint_exempt: [LOG.md]` in .epicwave/config.yaml useful parallelism is 3.0 instead of 1.0" in words
+    assert len(reply["conflicts"]) == 3
+    scene.configure({"footprint_exempt": ["LOG.md"]})
+    again = await lead.ask("plan_epic", epic_file="epic.yaml")
+    assert ("conflicts" in again, again["useful_slots"]) == (False, 3)
+    assert not [notice for notice in again.get("notices", []) if "footprint_exempt" in notice]
+
+
+async def test_stories_that_may_run_together_are_no_conflict(lead: Lead) -> None:
+    both = [story("S1", files=["x"]), story("S2", files=["x"])]
+    reply = await lead.ask("plan_epic", epic_text=epic_text(*both, overlap="optimistic"))
+    assert "conflicts" not in reply

@@ -12,6 +12,7 @@ from mcp_server.adapters.agents.profiles import BUILT_IN
 from mcp_server.adapters.agents.signs import Format, Signs
 from mcp_server.core.limits import Budget, Environment, Policy, Strategy
 from mcp_server.core.merge_rules import DEFAULTS, MergeRule, Way
+from mcp_server.core.spec import Sharing
 from mcp_server.errors import Code, Refused
 from mcp_server.server.settings import Settings, load_settings
 
@@ -36,7 +37,8 @@ def test_without_a_file_the_defaults_are_the_documented_ones(tmp_path: Path) -> 
         "max_parallel_stories": 3,
         "parallel_strategy": "sequential",
         "fail_fast": True,
-        "conflict_detection": True,
+        "overlap": "exclusive",
+        "footprint_exempt": (),
         "attempts": 2,
         "attempt_timeout_s": 1800.0,
         "stall_timeout_s": 600.0,
@@ -83,7 +85,8 @@ epic:
   max_parallel_stories: 5
   parallel_strategy: "asyncio"
   fail_fast: false
-  conflict_detection: no
+  overlap: auto
+  footprint_exempt: [CHANGELOG.md, ./locks//*.lock]
   attempts: 4
   attempt_timeout_s: 60
   stall_timeout_s: 1.5
@@ -115,7 +118,8 @@ agents:
         strategy=Strategy.ASYNCIO,
         slots=5,
         fail_fast=False,
-        conflict_detection=False,
+        overlap=Sharing.AUTO,
+        exempt=("CHANGELOG.md", "locks/*.lock"),
         attempts=4,
         attempt_timeout_s=60,
         stall_timeout_s=1.5,
@@ -334,3 +338,21 @@ def test_an_empty_mapping_switches_all_merge_rules_off(
 )
 def test_merge_rules_that_cannot_be_are_refused_with_the_reason(tmp_path: Path, value: str, why: str) -> None:
     assert why in refusal(tmp_path, f"epic:\n  merge_rules: {value}\n")
+
+
+@pytest.mark.parametrize("value", ["yes", "false"])
+def test_the_key_of_before_says_what_to_write_in_its_place(tmp_path: Path, value: str) -> None:
+    said = refusal(tmp_path, f"epic:\n  conflict_detection: {value}\n")
+    assert "epic.conflict_detection is no key any more; `overlap: exclusive` says what true said" in said
+    assert "`overlap: optimistic` what false said" in said
+
+
+@pytest.mark.parametrize("value", ["[/etc/passwd]", "['../x']", "['']", "x.md", "[5]"])
+def test_what_is_no_path_in_the_repository_cannot_be_exempt(tmp_path: Path, value: str) -> None:
+    assert "epic.footprint_exempt" in refusal(tmp_path, f"epic:\n  footprint_exempt: {value}\n")
+
+
+def test_an_epics_overlap_stands_above_the_configurations(tmp_path: Path) -> None:
+    settings = load(tmp_path, "epic: {overlap: optimistic}\n")
+    assert settings.policy().overlap is Sharing.OPTIMISTIC
+    assert settings.policy(overlap=Sharing.AUTO).overlap is Sharing.AUTO

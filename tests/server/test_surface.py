@@ -88,7 +88,7 @@ async def test_no_schema_says_what_goes_without_saying(lead: Lead) -> None:
 
 async def test_numbers_of_a_reply_say_their_unit(lead: Lead) -> None:
     counted = {
-        *("stories", "done", "line", "attempt", "wave", "slots", "spawn"),
+        *("stories", "done", "line", "attempt", "wave", "slots", "useful_slots", "spawn"),
         *("cursor", "counts", "totals", "more_offset", "brief_left"),
     }
     for tool in await _tools(lead):

@@ -329,3 +329,33 @@ async def test_claims_are_refused_where_no_sub_agents_are_wanted(modern: Lead, s
     assert (await modern.refused("report_story", lease="x", outcome="done")).startswith("bad_argument: ")
     assert (await modern.refused("report_story", lease="notes/S1/1/abc", outcome="done")).startswith("lease_lost: ")
     assert (await modern.refused("report_story", lease="a/b/1/c", outcome="failed")).startswith("bad_argument: ")
+
+
+async def test_a_conflict_to_come_is_told_to_its_workers_and_to_the_lead_before_anything_is_merged(
+    lead: Lead, scene: Scene
+) -> None:
+    await _start(lead, scene, story("S1", files=["own.py"]), story("S2"))
+    one, two = SubAgent(lead, scene, "a1"), SubAgent(lead, scene, "a2")
+    await one.claim("S1")
+    await two.claim("S2")
+    one.write("common.py", "print('one')\n")
+    two.work("common.py", "print('two')\n")
+    assert (await one.report("progress"))["answer"] == "go_on"
+    reply = await two.report("progress")
+    assert (reply["answer"], reply["detail"].split(".py.")[0]) == (
+        "go_on",
+        "Your work conflicts with that of story S1 (Note S1) in common",
+    )
+    assert "talk to nobody" in reply["detail"]
+    status = await lead.ask("story_status", epic="notes")
+    assert status["epics"][0]["alerts"] == [
+        "S1: Its work conflicts with S2 (running) in common.py.",
+        "S1: It changes files outside its footprint: common.py.",
+        "S2: It changes files outside its footprint: common.py.",
+    ]
+    assert "S2 (running) in common.py" in next(line["why"] for line in status["stories"] if line["story"] == "S1")
+    again = await two.lead.ask("claim_story", epic="notes", lease=two.lease)
+    assert again["next"].count("Your work conflicts with that of story S1") == 1
+    one.write("common.py", "print('two')\n")
+    await one.report("progress")
+    assert (await two.report("progress"))["detail"].startswith("It changes files outside its footprint: common.py.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import anyio
@@ -138,7 +139,7 @@ async def test_done_needs_commits_and_nothing_uncommitted_and_green_checks(moder
     scene.play("LOOSE", write("LOOSE.md"))
     scene.play("RED", write("RED.md"), commit())
     red = python_check("import sys; print('red it is'); sys.exit(1)")
-    await _planned(modern, scene, story("NONE"), story("LOOSE"), story("RED", checks=[red]))
+    await _planned(modern, scene, story("NONE"), story("LOOSE"), story("RED", guards=[red]))
     await modern.ask("start_wave", epic="notes", through="all", strategy="asyncio")
     await modern.until_rest()
     whys = {name: line["why"] for name, line in (await modern.stories()).items()}
@@ -146,8 +147,13 @@ async def test_done_needs_commits_and_nothing_uncommitted_and_green_checks(moder
     assert "uncommitted_changes" in whys["LOOSE"]
     assert "LOOSE.md" in whys["LOOSE"]
     assert "checks" in whys["RED"]
-    detail = (await modern.ask("story_status", epic="notes", story="RED"))["detail"]
-    assert detail["last_failure_tail"] == ["red it is"]
+    pages = [page["detail"] for page in await modern.pages("story_status", epic="notes", story="RED")]
+    assert pages[0]["last_failure_tail"] == ["red it is"]
+    [guard] = [line for page in pages for line in page.get("guards", [])]
+    assert guard.startswith(f"its own: {red[0]}")
+    [ran] = [line for page in pages for line in page.get("checks", [])]
+    base = scene.git("rev-parse", "main")[:10]
+    assert re.fullmatch(rf"on {base} \+ \w{{10}}: `.*` exit 1 in [\d.]+ s", ran), ran
     assert scene.tree("epicwave/notes").keys() == scene.tree("main").keys()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mcp_server.adapters.formats.labels import VALUES, Field, Label, heading_label, label_of
 from mcp_server.adapters.formats.lines import Kind, Line
@@ -13,7 +14,10 @@ from mcp_server.adapters.formats.values import dependencies, files, is_done, min
 from mcp_server.core.argv import split
 from mcp_server.core.checks import MAX_CHECK_S, Timed
 from mcp_server.core.draft import Mention, PlanError
+from mcp_server.core.spec import Sharing
 
+SHARING = {str(each): each for each in Sharing}
+NO_SHARING = f"overlap is one of {', '.join(SHARING)}"
 _STEP = re.compile(r"\W*(given|when|then|and|but)\b", re.IGNORECASE)
 _MARKS = " \t✅☑✔⏳⏸❌☐🔲\ufe0f"
 _LISTS = frozenset({Field.ACCEPTANCE, Field.DEPENDS, Field.FILES, Field.CHECKS, Field.GUARDS, Field.DEPENDENTS})
@@ -40,6 +44,7 @@ class Fields:
     checks: list[Timed] = field(default_factory=list[Timed])
     guards: list[Timed] = field(default_factory=list[Timed])
     agent: str | None = None
+    overlap: Sharing | None = None
     unused: list[UnusedLine] = field(default_factory=list[UnusedLine])
     errors: list[PlanError] = field(default_factory=list[PlanError])
     labelled: bool = False
@@ -211,10 +216,8 @@ class _Reader:
                 wanted = r"\bcritical\b" if kind is Field.PRIORITY else r"\b(?:yes|true|critical)\b"
                 denied = re.search(r"\b(?:non|not|un)[- ]?critical\b", plain, re.IGNORECASE)
                 fields.critical |= denied is None and re.search(wanted, plain, re.IGNORECASE) is not None
-            case Field.STATUS:
-                fields.done = is_done(plain)
-                if fields.done is None:
-                    self._unused(line, plain, "this status is not known; the story is taken as not done")
+            case Field.STATUS | Field.OVERLAP:
+                self._known_word(kind, plain, line)
             case Field.AGENT:
                 fields.agent = plain
             case Field.POINTS | Field.EFFORT:
@@ -225,6 +228,17 @@ class _Reader:
                     self._unused(line, plain, "it is not a number")
             case _:
                 self._prose(line.text)
+
+    def _known_word(self, kind: Literal[Field.STATUS, Field.OVERLAP], plain: str, line: Line) -> None:
+        fields = self.fields
+        if kind is Field.OVERLAP:
+            fields.overlap = SHARING.get(plain.lower())
+            if fields.overlap is None:
+                self._unused(line, plain, NO_SHARING)
+            return
+        fields.done = is_done(plain)
+        if fields.done is None:
+            self._unused(line, plain, "this status is not known; the story is taken as not done")
 
     def _check(self, kind: Field, command: str, line: Line, limit_s: float = 0.0) -> None:
         if limit_s > MAX_CHECK_S:

@@ -27,11 +27,22 @@ class Field(Enum):
     CHECKS = auto()
     GUARDS = auto()  # checks that later stories must keep green, too
     AGENT = auto()
+    OVERLAP = auto()  # what it does about files that others need too
     OTHER = auto()  # a label we know to be none of ours
 
 
 VALUES = frozenset(
-    {Field.ID, Field.ALIAS, Field.POINTS, Field.EFFORT, Field.PRIORITY, Field.CRITICAL, Field.STATUS, Field.AGENT}
+    {
+        Field.ID,
+        Field.ALIAS,
+        Field.POINTS,
+        Field.EFFORT,
+        Field.PRIORITY,
+        Field.CRITICAL,
+        Field.STATUS,
+        Field.AGENT,
+        Field.OVERLAP,
+    }
 )
 """Fields of one value, on the label's line or the next one."""
 
@@ -51,6 +62,7 @@ _NAMES = {
     Field.CHECKS: "checks|check",
     Field.GUARDS: "guards|guard|guard checks|guard check",
     Field.AGENT: "agent",
+    Field.OVERLAP: "overlap",
     Field.OTHER: "tests required|tests|github issue|technical notes|technical details|tasks|tasks / subtasks|notes|"
     "dev notes|scope|risk|risks|testing|implementation notes|artifacts|track",
 }

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mcp_server.adapters.formats.fields import Fields, read_fields
+from mcp_server.adapters.formats.fields import NO_SHARING, Fields, read_fields
 from mcp_server.adapters.formats.heads import Head, find_heads, is_rule, lacks_id
 from mcp_server.adapters.formats.ids import Ids
 from mcp_server.adapters.formats.labels import Field, label_of
@@ -49,6 +49,7 @@ def read_markdown(text: str, source: str) -> Reading:
     outside = [line for line in lines if line.number not in inside]
     about = read_fields(outside)
     unused = [*_unused_outside(lines, inside), *(line for story in stories for line in story.fields.unused)]
+    unused += [line for line in about.unused if line.why == NO_SHARING]
     unused += [
         UnusedLine(story.head.line.number, story.head.line.text.strip(), "the story is crossed out")
         for story in all_stories
@@ -68,6 +69,7 @@ def read_markdown(text: str, source: str) -> Reading:
         agent=None,
         source=source,
         line=given_line,
+        overlap=about.overlap,
         errors=(*about.errors, *(error for story in stories for error in story.fields.errors)),
     )
     cut_notes = [f"{len(unused) - _MAX_UNUSED} more lines could not be used."] if len(unused) > _MAX_UNUSED else []
@@ -123,6 +125,7 @@ def _drafts(stories: Sequence[_Story], unused: list[UnusedLine]) -> Iterator[Dra
             check_limits=limits((*fields.checks, *fields.guards)),
             agent=fields.agent,
             done=story.head.finished if fields.done is None else fields.done,
+            overlap=fields.overlap,
         )
 
 

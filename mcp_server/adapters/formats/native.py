@@ -16,10 +16,10 @@ from mcp_server.adapters.formats.yaml_nodes import Map, Node, Scalar, Seq, compo
 from mcp_server.core.argv import split
 from mcp_server.core.checks import MAX_CHECK_S, Timed, commands, limits
 from mcp_server.core.draft import DraftStory, EpicDraft, Mention, PlanError
-from mcp_server.core.spec import Argv
+from mcp_server.core.spec import Argv, Sharing
 
 FORMAT = "epicwave-yaml"
-EPIC_KEYS = ("id", "title", "goal", "checks", "agent", "fallback_agent")
+EPIC_KEYS = ("id", "title", "goal", "checks", "agent", "fallback_agent", "overlap")
 STORY_KEYS = (
     "id",
     "title",
@@ -33,6 +33,7 @@ STORY_KEYS = (
     "checks",
     "guards",
     "agent",
+    "overlap",
     "status",
 )
 TIMED_KEYS = ("run", "timeout_s")
@@ -41,6 +42,7 @@ _ALIASES = {"acceptance_criteria": "acceptance"}
 _NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,12})?")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _STATUSES = {"todo": False, "done": True}
+_SHARING = {str(each): each for each in Sharing}
 _NOTHING = {"", "~", "null", "Null", "NULL"}
 _T = TypeVar("_T")
 _Fields = dict[str, Node]
@@ -84,6 +86,7 @@ class _Reader:
             fallback_agent=self._get(told, "fallback_agent", self._text),
             source=source,
             line=identity.line if identity else None,
+            overlap=self._get(told, "overlap", self._choice(_SHARING)),
         )
         return replace(draft, errors=tuple(self._errors))
 
@@ -124,6 +127,7 @@ class _Reader:
             check_limits=limits((*checks, *guards)),
             agent=self._get(fields, "agent", self._text),
             done=self._get(fields, "status", self._choice(_STATUSES)) or False,
+            overlap=self._get(fields, "overlap", self._choice(_SHARING)),
         )
 
     def _error(self, line: int | None, message: str, code: str = "bad_value") -> None:
@@ -170,8 +174,8 @@ class _Reader:
             return float(node.text)
         return self._wrong(key, node, "a number such as 3 or 1.5")
 
-    def _choice(self, choices: Mapping[str, bool]) -> Callable[[str, Node], bool | None]:
-        def convert(key: str, node: Node) -> bool | None:
+    def _choice(self, choices: Mapping[str, _T]) -> Callable[[str, Node], _T | None]:
+        def convert(key: str, node: Node) -> _T | None:
             if isinstance(node, Scalar) and node.text.strip().lower() in choices:
                 return choices[node.text.strip().lower()]
             return self._wrong(key, node, f"one of {', '.join(choices)}")

@@ -35,7 +35,8 @@ STRICT = (
     "core.sparseCheckout=false",
     "core.ignoreStat=false",
 )
-"""An agent that wants to may set a file's times back; only the time of its last change cannot be set."""
+"""A file's times may be set back; only that of its last change cannot be. Git compares it by whole seconds: what is
+changed and set back within the second in which its index was written is beyond this, as it is beyond `git status`."""
 _EVERY_ENTRY_HAS = ("HEAD", "commondir", "gitdir", "index", "locked")
 _DOUBTS = ("modules", "config.worktree", "info")
 """Submodules, settings and a sparse checkout of the worktree's own: not put right, but done without."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from mcp_server.core import events
+from mcp_server.core.spec import Sharing
 from mcp_server.errors import Code, Refused
 
 VERSION = 1
@@ -26,6 +28,20 @@ def _adapter(kind: str) -> TypeAdapter[Any]:
     return TypeAdapter(KINDS[kind])
 
 
+def _as_now(kind: str, body: str | bytes) -> str | bytes:
+    """The body in the words of today: before there was `overlap`, `conflict_detection` was off or on."""
+    text = body if isinstance(body, str) else body.decode()
+    if kind != "WaveStarted" or '"conflict_detection"' not in text:
+        return body
+    try:
+        fields: dict[str, Any] = json.loads(text)
+        careful = fields["policy"].pop("conflict_detection")
+    except (ValueError, TypeError, KeyError):  # damaged: the reader says so
+        return body
+    fields["policy"].setdefault("overlap", Sharing.EXCLUSIVE if careful else Sharing.OPTIMISTIC)
+    return json.dumps(fields)
+
+
 def encode(event: events.Event) -> tuple[float, str, int, str]:
     """A fact as `(at_s, kind, version, body)`."""
     kind = type(event).__name__
@@ -42,7 +58,7 @@ def decode(seq: int, kind: str, version: int, body: str | bytes) -> events.Event
             "Nothing was changed. A newer epicwave wrote it: run that one (for example `uvx epicwave@latest`).",
         )
     try:
-        return _adapter(kind).validate_json(body)
+        return _adapter(kind).validate_json(_as_now(kind, body))
     except ValidationError as error:
         raise Refused(
             Code.JOURNAL_UNREADABLE,
