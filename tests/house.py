@@ -179,6 +179,8 @@ _BANNED_CALLS = {
 _MAY_SLEEP = (
     "benchmarks/outlive.py",
     "benchmarks/startup.py",
+    "benchmarks/torture.py",
+    "benchmarks/torture_engine.py",
     "mcp_server/front/",
     "mcp_server/testing/",
     "mcp_server/adapters/agents/",
