@@ -72,3 +72,12 @@ def clash(ledger: Ledger, begun: Sequence[tuple[Epic, Story]], wave: Wave, story
         if (odds := likely(shared, ledger.learned)) >= LIKELY:
             return Clash(epic, other, shared, odds)
     return None
+
+
+def shares(begun: Sequence[tuple[Epic, Story]], wave: Wave, story: Story) -> bool:
+    """True when one of the stories that have begun has files of this one, although that keeps neither from running."""
+    terms = terms_of(wave.policy, story.spec)
+    if terms.overlap is Sharing.EXCLUSIVE:
+        return False  # whoever had some of them would be a clash
+    mine = story.spec.footprint
+    return any(contested(mine, terms, footprint_of(other), other.terms) for _, other in begun)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from math import inf
 
-from mcp_server.core.apart import clash, terms_of
+from mcp_server.core.apart import clash, shares, terms_of
 from mcp_server.core.blocks import free_block
 from mcp_server.core.breakers import Hold, choose, looked_after, with_probe
 from mcp_server.core.breakers import waits_s as breaker_waits_s
@@ -195,7 +196,8 @@ def occupied(begun: Sequence[tuple[Epic, Story]], wave: Wave) -> list[tuple[Epic
 def _admit(ledger: Ledger) -> Ledger:
     """Slot and files are taken together or not at all; who cannot have both does not stand in another's way.
 
-    While a breaker is half open, who has just had a fault comes last: another story shows better what is wrong.
+    While a breaker is half open, who has just had a fault comes last: another story shows better what is wrong. Where
+    overlapping stories may run together, those whose files nobody has come first: a conflict costs more than the order.
     """
     begun, taken = holders(ledger), dict[Strategy, int]()
     waiting = {
@@ -206,12 +208,16 @@ def _admit(ledger: Ledger) -> Ledger:
     found = candidates(ledger, waiting) if waiting else iter(())
     if any(breaker.opened for breaker in ledger.breakers.values()):
         found = iter(sorted(found, key=lambda c: c[2].failure is not None and c[2].failure.cause in FAULTS))
-    for epic, wave, story in found:
+    crowded: list[tuple[Epic, Wave, Story]] = []
+    for epic, wave, story, is_first in chain(((*c, True) for c in found), ((*c, False) for c in crowded)):
         name = epic.spec.id
         if _is_full(begun, wave, taken):
             waiting[name] = 0  # nobody of this wave has a slot
             continue
         if clash(ledger, begun, wave, story) is not None:
+            continue
+        if is_first and shares(begun, wave, story):
+            crowded.append((epic, wave, story))
             continue
         profile = "" if is_team(epic) else choose(ledger, wave.policy, story)
         if isinstance(profile, Hold):

@@ -154,7 +154,7 @@ def test_the_pool_is_emptied_and_what_was_thrown_away_is_deleted(scene: Scene) -
 
 def test_the_pool_of_a_wave_that_goes_on_stays(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     idle, trash = waiting(scene)
-    monkeypatch.setattr("mcp_server.cli.garbage.is_alive", lambda _wave: True)
+    monkeypatch.setattr("mcp_server.cli.garbage.is_alive", bool)
     said = document(epicwave(scene, "gc", "--json"))
     assert {"name": str(idle), "why": "it waits for a story of a wave that is alive"} in said["kept"]
     assert [item["name"] for item in said["removed"]] == [str(trash)]

@@ -123,3 +123,11 @@ def test_files_that_only_the_text_names_are_held_unless_files_are_declared() -> 
 )
 def test_only_what_is_surely_all_of_an_entry_covers_it(wide: str, entry: str, whole: bool) -> None:
     assert covers(wide, entry) is whole
+
+
+def test_of_those_that_may_run_together_who_shares_no_file_with_anybody_starts_first() -> None:
+    life = Life(story("a", files="x", minutes=9), story("b", files="x", minutes=8), story("c", files="y", minutes=1))
+    life.start(overlap=OPTIMISTIC, slots=2)
+    assert life.agents() == ["a", "c"], "b would share x with a"
+    life.merge("c")
+    assert life.agents() == ["a", "b"], "a slot is better used than left empty"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -36,7 +36,7 @@ def epics(draw: st.DrawFn, *, most: int = 6) -> tuple[StorySpec, ...]:
         depends_on = draw(st.sets(st.sampled_from([s.id for s in specs]), max_size=2)) if specs else set[str]()
         files = draw(st.sets(st.sampled_from(PATHS), max_size=2))
         minutes = draw(st.sampled_from((None, 1.0, 5.0)))
-        flags = {"critical": draw(st.booleans()), "done": draw(st.integers(0, 5)) == 0}
+        flags: dict[str, Any] = {"critical": draw(st.booleans()), "done": draw(st.integers(0, 5)) == 0}
         flags["overlap"] = draw(st.sampled_from((None, None, *Sharing)))
         specs.append(story(f"s{i}", *sorted(depends_on), files=" ".join(sorted(files)), minutes=minutes, **flags))
     return tuple(specs)
