@@ -46,7 +46,6 @@ from mcp_server.core.views import is_at_rest
 from mcp_server.engine.landed import adopt
 from mcp_server.engine.lifecycle import running
 from mcp_server.server.launch import Launch, launch
-from mcp_server.server.settings import EpicSettings
 from mcp_server.server.world import World
 from mcp_server.testing.clock import VirtualClock
 
@@ -79,8 +78,7 @@ def config(policy: str, asked: Asked, folder: Path) -> dict[str, object]:
     }
     if policy != "serial":
         epic["max_parallel_stories"] = asked.slots
-        epic |= {"overlap": policy} if "overlap" in EpicSettings.model_fields else {}
-        epic["conflict_detection"] = policy != "optimistic"
+        epic["overlap"] = policy
     return {"epic": epic, "agents": {"actor": {"command": ["git"]}}}
 
 

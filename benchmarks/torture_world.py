@@ -12,8 +12,6 @@ from typing import Any
 import yaml
 from leak_world import Place
 
-from mcp_server.server.settings import EpicSettings
-
 AGENT = Path(__file__).with_name("torture_agent.py")
 EPIC = "torture"
 BRANCH = f"epicwave/{EPIC}"
@@ -154,12 +152,10 @@ class TorturePlace(Place):
             path.chmod(0o755)
 
     def _configure(self, dice: random.Random) -> None:
-        known = EpicSettings.model_fields
-        side_by_side = {"overlap": dice.choice(["exclusive", "optimistic", "auto"])} if "overlap" in known else {}
         limits = {
             "parallel_strategy": "asyncio",
             "max_parallel_stories": dice.randint(2, 6),
-            "conflict_detection": dice.random() < 0.25,
+            "overlap": dice.choice(["exclusive", "optimistic", "optimistic", "auto"]),
             "fail_fast": dice.random() < 0.3,
             "attempts": 3,
             "attempt_timeout_s": 60,
@@ -168,7 +164,7 @@ class TorturePlace(Place):
             "worktrees_dir": str(self.folder / "worktrees"),
         }
         agent = [sys.executable, "-I", "-S", str(AGENT), self.seed, str(self.committed)]
-        self.config = {"epic": {**limits, **side_by_side}, "agents": {"tortured": {"command": agent}}}
+        self.config = {"epic": limits, "agents": {"tortured": {"command": agent}}}
         (self.repo / ".epicwave" / "config.yaml").write_text(yaml.safe_dump(self.config), "utf-8")
 
     def order(self, call: str, number: int, how: str, who: str, delay_s: float = 0.0) -> None:
