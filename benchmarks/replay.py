@@ -264,7 +264,7 @@ class Instantly:
 async def submits(config: Config, journal: SqliteJournal) -> list[float]:
     """Seconds of each `Engine.submit` from here on; waves of sub-agents end, processes go on."""
     world = Instantly(config.seed)
-    ports = Ports(SystemClock(), journal, world, world, world)  # pyright: ignore[reportArgumentType] - no more is asked
+    ports = Ports(SystemClock(), journal, world, world, world, world)  # pyright: ignore[reportArgumentType] - no more is asked
     took: list[float] = []
     plain = Engine.submit
 

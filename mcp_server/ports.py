@@ -13,6 +13,7 @@ from mcp_server.core.merge_rules import MergeRule
 from mcp_server.core.model import NO_PORTS, NOTHING_USED, Cause, CheckRun, Process, Usage
 from mcp_server.core.predict import Past
 from mcp_server.core.spec import AttemptId, EpicId, Sha, StoryId
+from mcp_server.land_port import LandPort
 from mcp_server.probe import Blind, Probe
 
 if TYPE_CHECKING:
@@ -390,4 +391,5 @@ class Ports:
     worktrees: Worktrees
     merge: MergePort
     runner: Runner
+    land: LandPort
     probe: Probe = field(default_factory=Blind)

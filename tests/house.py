@@ -109,6 +109,7 @@ _LAYERS = {
     "front": 0,
     "core": 1,
     "probe": 2,
+    "land_port": 2,
     "ports": 3,
     "adapters": 4,
     "engine": 4,
@@ -178,6 +179,8 @@ _BANNED_CALLS = {
 _MAY_SLEEP = (
     "benchmarks/outlive.py",
     "benchmarks/startup.py",
+    "benchmarks/torture.py",
+    "benchmarks/torture_engine.py",
     "mcp_server/front/",
     "mcp_server/testing/",
     "mcp_server/adapters/agents/",

@@ -80,6 +80,7 @@ async def findings(world: World) -> list[Finding]:
         *await _looked(Subject.WORKTREES, lambda: doctor_git.worktrees(repository, root)),
         *await _looked(Subject.BASE, lambda: doctor_git.base(repository, ledger)),
         *await _looked(Subject.HOOKS_PATH, lambda: doctor_git.hooks(repository)),
+        *await _looked(Subject.SIGNING, lambda: doctor_git.signing(repository)),
         *await _looked(Subject.LONG_PATHS, lambda: doctor_git.contents(repository, root)),
         *await _looked(Subject.LOCKS, lambda: doctor_git.locks(repository)),
         *about_config,

@@ -158,6 +158,23 @@ def _on_refs(seen: habits.Hooks) -> Iterator[Finding]:
         yield ok(Subject.HOOK_REFS, "No hook looks at checkouts or refs.")
 
 
+async def signing(repository: Repository) -> list[Finding]:
+    """Commits of agents' that have to be signed can be, as far as one sees from here."""
+    if await habits.setting(repository, "commit.gpgSign", "bool") != "true":
+        return [ok(Subject.SIGNING, "Commits need no signature.")]
+    program = await habits.signer(repository)
+    if shutil.which(program) is None:
+        what = f"Commits are to be signed by {program}, which is not on the PATH."
+        why = "Every commit of an agent's fails."
+        return [Finding(Subject.SIGNING, Level.WARNING, what, why, "Install it, or: git config commit.gpgSign false")]
+    what = f"Commits are signed by {program}."
+    why = (
+        "An agent cannot answer when that asks for a passphrase; what epicwave itself commits or rebases is not signed."
+    )
+    remedy = 'See that it does not ask: git commit-tree -S -m signed "HEAD^{tree}" < /dev/null'
+    return [Finding(Subject.SIGNING, Level.NOTE, what, why, remedy)]
+
+
 async def contents(repository: Repository, root: Path, limit: int | None = None) -> list[Finding]:
     """What is in the commit that a worktree cannot have, or cannot have there. `limit`: characters of a path."""
     listing = await habits.listing(repository)

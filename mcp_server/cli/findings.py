@@ -27,6 +27,7 @@ class Subject(StrEnum):
     HOOK_MODE = "hook_mode"
     HOOK_NEEDS = "hook_needs"
     HOOK_REFS = "hook_refs"
+    SIGNING = "signing"
     SUBMODULES = "submodules"
     LFS = "lfs"
     LONG_PATHS = "long_paths"

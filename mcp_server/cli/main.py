@@ -30,6 +30,7 @@ IN_A_TERMINAL = {
     Code.TOO_LATE: "`epicwave status EPIC` tells what has become of it.",
     Code.CHECKS_NOT_ALLOWED: "Look at them; `epicwave allow FILE` says yes, `run FILE --allow-checks` says it too.",
     Code.EPIC_BUSY: "Follow it with `epicwave watch EPIC`, or stop it with `epicwave cancel EPIC`, then try again.",
+    Code.BUILT_ON: "Roll back what builds on it first, in that order, or all in one go: --with-dependants.",
 }
 """Remedies that name tools, in words for whoever has none but commands."""
 

@@ -137,7 +137,7 @@ def _report(console: Console, look: Look, *, tables: bool) -> None:
         console.print(epic_line(look.ledger, epic))
         merged = any(s.merged_as is not None for s in epic.stories.values())
         if merged and _is_done(look.ledger, epic):
-            console.print(f"All stories are merged. Take them over with: git merge epicwave/{epic.spec.id}")
+            console.print(f"All stories are merged. Take them over with: epicwave land {epic.spec.id}")
 
 
 NOTHING_PLANNED = "No epic is planned in this repository. Start with: epicwave run EPIC"

@@ -43,7 +43,7 @@ class Steering:
 
 async def steer(repo: Path, asked: Steering) -> int:
     """Do it and say how the epic is then; the result is the exit code. Raises `Refused`."""
-    async with plainly(), ended_by_signal(), _asking(repo, asked.epic, asked.story) as (world, caller):
+    async with plainly(), ended_by_signal(), asking(repo, asked.epic, asked.story) as (world, caller):
         arguments = {"epic": asked.epic, "action": asked.action, "story": asked.story, "note": asked.note or None}
         reply = await caller.ask("steer_epic", **arguments)
         if asked.as_json:
@@ -55,7 +55,7 @@ async def steer(repo: Path, asked: Steering) -> int:
 
 
 @asynccontextmanager
-async def _asking(repo: Path, epic: str, story: str | None) -> AsyncGenerator[tuple[World, Caller]]:
+async def asking(repo: Path, epic: str, story: str | None) -> AsyncGenerator[tuple[World, Caller]]:
     """The engine process to ask. What is not planned is refused before one is started for it."""
     world = await World.open(repo)
     known = epic_of(Mirror(world.journal_path).ledger(), epic)
@@ -108,7 +108,7 @@ async def cancel(repo: Path, epic_id: str, story: str | None, *, as_json: bool =
 
     Raises `Refused`.
     """
-    async with plainly(), ended_by_signal(), _asking(repo, epic_id, story) as (world, caller):
+    async with plainly(), ended_by_signal(), asking(repo, epic_id, story) as (world, caller):
         eye = Onlooker(world, repo)
         before = eye.ledger().epics[epic_id]
         try:

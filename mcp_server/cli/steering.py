@@ -16,7 +16,7 @@ Advice = Annotated[str, typer.Option("--note", help="Advice, or an answer: the n
 
 def register(app: typer.Typer) -> None:
     """Add them to the command line."""
-    for command in (cancel, pause, resume, drain, retry, skip):
+    for command in (cancel, pause, resume, drain, retry, skip, rollback, land):
         app.command()(command)
 
 
@@ -58,6 +58,37 @@ def retry(epic: EpicName, story: StoryName, note: Advice = "", as_json: Json = F
 def skip(epic: EpicName, story: StoryName, note: Note = "", as_json: Json = False, repo: Repo = Path()) -> None:
     """Go on without a story: what builds on it does not wait for it."""
     _steer("skip", epic, story, note, as_json, repo)
+
+
+def rollback(
+    epic: EpicName,
+    story: StoryName,
+    with_dependants: Annotated[
+        bool, typer.Option("--with-dependants", help="What builds on it, too, the last one first.")
+    ] = False,
+    note: Note = "",
+    as_json: Json = False,
+    repo: Repo = Path(),
+) -> None:
+    """Take a merged story off epicwave/EPIC again, by a revert whose tree has passed the checks. It can be retried."""
+    from mcp_server.cli.land import Undone, take_back  # noqa: PLC0415
+
+    raise typer.Exit(anyio.run(take_back, repo.absolute(), Undone(epic, story, note, with_dependants, as_json)))
+
+
+def land(
+    epic: EpicName,
+    how: Annotated[str, typer.Option("--how", help="auto (ff, else merge), ff, merge, squash, pr.")] = "auto",
+    into: Annotated[str | None, typer.Option("--into", help="Branch; default: the one that is checked out.")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Although stories are not merged.")] = False,
+    as_json: Json = False,
+    repo: Repo = Path(),
+) -> None:
+    """Bring epicwave/EPIC to your branch. What was not checked as it lands is checked first; nothing moves on red."""
+    from mcp_server.cli.land import Asked  # noqa: PLC0415
+    from mcp_server.cli.land import land as land_epic  # noqa: PLC0415
+
+    raise typer.Exit(anyio.run(land_epic, repo.absolute(), Asked(epic, how, into, partial, as_json)))
 
 
 def _steer(action: str, epic: str, story: str | None, note: str, as_json: bool, repo: Path) -> None:

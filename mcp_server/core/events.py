@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mcp_server.core.limits import Policy
-from mcp_server.core.model import NOTHING_USED, Cause, CheckRun, Clash, Lease, Process, Proven, Usage
+from mcp_server.core.model import NOTHING_USED, Cause, CheckRun, Clash, Lease, Process, Proven, RollingBack, Usage
 from mcp_server.core.spec import AttemptId, EpicId, EpicSpec, Sha, StoryId
 
 
@@ -277,6 +277,54 @@ class StorySkipped:
 
 
 @dataclass(frozen=True, slots=True)
+class EpicLanded:
+    """A branch of the user's has the epic's work, or a pull request offers it."""
+
+    epic: EpicId
+    into: str
+    how: str
+    """`ff`, `merge`, `squash`, `pr`, or `found`: it was there already."""
+    tip: Sha
+    tree: str
+    at_s: float
+    before: Sha | None = None
+    """Where that branch was."""
+    saved_ref: str = ""
+    """Recovery ref that holds `before`."""
+    url: str = ""
+    """Of the pull request."""
+    checks: tuple[CheckRun, ...] = ()
+    """What had to be checked anew, because it was not what had been proven."""
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackProven:
+    """The checks are green without these stories; the integration branch is about to move there."""
+
+    epic: EpicId
+    rolling: RollingBack
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoriesRolledBack:
+    """The integration branch has the reverts, and git has forgotten that the stories had landed."""
+
+    epic: EpicId
+    saved: tuple[tuple[StoryId, str], ...]
+    """Story and the rescue ref that keeps its commits."""
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackGivenUp:
+    """What was proven is not what the integration branch came to: the stories stay merged."""
+
+    epic: EpicId
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ticked:
     """Time passed and changed something."""
 
@@ -313,4 +361,7 @@ Word = (
 )
 """What the lead says, and the end of an engine: each names its epic."""
 
-Event = EpicPlanned | Word | Fact | MergeFound | Ticked
+Rollback = RollbackProven | StoriesRolledBack | RollbackGivenUp
+"""The steps of taking merged stories back."""
+
+Event = EpicPlanned | Word | Fact | MergeFound | EpicLanded | Rollback | Ticked

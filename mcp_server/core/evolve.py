@@ -10,11 +10,15 @@ from mcp_server.core.breakers import judged, resumed
 from mcp_server.core.change import drain, having, put, stop
 from mcp_server.core.events import (
     EpicCancelled,
+    EpicLanded,
     EpicPaused,
     EpicPlanned,
     EpicResumed,
     Event,
     MergeFound,
+    RollbackGivenUp,
+    RollbackProven,
+    StoriesRolledBack,
     StoryCancelled,
     StoryRetried,
     Ticked,
@@ -26,9 +30,11 @@ from mcp_server.core.events import (
     WorkSeen,
 )
 from mcp_server.core.interrupted import interrupted
+from mcp_server.core.landing import landed
 from mcp_server.core.learn import learned
 from mcp_server.core.model import HOLDS_FILES, SETTLED, Cause, Epic, Ledger, Story, StoryState, Wave, WaveState
 from mcp_server.core.outcomes import found, reported
+from mcp_server.core.rollback import rolled
 from mcp_server.core.settle import settle
 from mcp_server.core.spec import EpicId, StoryId
 from mcp_server.core.stories import Stories
@@ -47,6 +53,10 @@ def evolve(ledger: Ledger, event: Event) -> Ledger:
             epic = found(ledger.epics[event.attempt.epic], event)
         case Ticked():
             return _stamp(ledger, settle(after, ledger))
+        case EpicLanded():
+            epic = landed(ledger.epics[event.epic], event, after.seq)
+        case RollbackProven() | StoriesRolledBack() | RollbackGivenUp():
+            epic = rolled(ledger.epics[event.epic], event)
         case EpicResumed():
             epic = _told(ledger.epics[event.epic], event)
             after = having(after, breakers=resumed(after, epic))
@@ -137,6 +147,7 @@ def _queue(epic: Epic, members: tuple[StoryId, ...], attempts: int, notes: tuple
             not_before_s=0.0,
             stop_reason="",
             stop_cause=Cause.STOPPED,
+            rolled_back=False,
             advice=told.get(story_id, story.advice),
             failure=replace(story.failure, answered=True) if story.failure is not None else None,
         )

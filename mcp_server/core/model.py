@@ -230,6 +230,8 @@ class Story(NamedTuple):
     """Why it was told to stop, was cancelled or skipped."""
     stop_cause: Cause = Cause.STOPPED
     """BUDGET when it was told to stop because its own is spent: then it has failed."""
+    rolled_back: bool = False
+    """It was merged and taken back, and nobody has tried it again yet."""
     since_s: float = 0.0
     """When it entered its present state."""
     changed: int = 0
@@ -285,6 +287,39 @@ class Breaker:
     """Number of the fact that opened or parked it, as `because` says."""
 
 
+@dataclass(frozen=True, slots=True)
+class LandedAs:
+    """How an epic came to a branch of the user's."""
+
+    into: str
+    how: str
+    """`ff`, `merge`, `squash`, `pr`, or `found`: it was there already."""
+    tip: Sha
+    """The commit that the branch was moved to; of a pull request the one that was pushed."""
+    tree: str
+    at_s: float
+    url: str = ""
+    """Of the pull request."""
+    seq: int = 0
+    """Number of the fact that says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class RollingBack:
+    """Reverts that are checked and about to become the tip. Durable before the ref moves."""
+
+    stories: tuple[StoryId, ...]
+    """In the order in which they are taken back: the last that landed first."""
+    attempts: tuple[int, ...]
+    """Of each the attempt that had landed."""
+    heads: tuple[Sha, ...]
+    """Of each the commit that it had landed as."""
+    onto: Sha
+    head: Sha
+    checks: tuple[CheckRun, ...]
+    reason: str
+
+
 REPOSITORY = "*"
 """Name of the breaker of git and the disk; the others have the names of agent profiles."""
 
@@ -304,6 +339,12 @@ class Epic(NamedTuple):
     paused: str = ""  # why the lead paused it; empty when nobody did
     used: Usage = NOTHING_USED
     """What all its attempts have cost so far."""
+    landed: LandedAs | None = None
+    """Where its branch was last brought to."""
+    rolling: RollingBack | None = None
+    """A rollback that is proven and may be in git already."""
+    undone: Sha | None = None
+    """Tip of the integration branch after the last rollback: its checks were green, too."""
     flaky: frozenset[tuple[str, ...]] = frozenset()
     """Checks that were red and green on the same tree."""
     recent: tuple[StoryId, ...] = ()

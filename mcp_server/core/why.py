@@ -7,6 +7,7 @@ from typing import Literal, assert_type
 
 from mcp_server.core.apart import clash
 from mcp_server.core.breakers import Hold, Holding, choose, team_hold
+from mcp_server.core.landing import landing_words
 from mcp_server.core.model import (
     REPOSITORY,
     SATISFIES,
@@ -77,6 +78,7 @@ def _kept(failure: Failure | None) -> str:
 def alerts(ledger: Ledger, epic: Epic) -> list[str]:
     """What a lead should know of an epic as a whole: what holds it back, what it has used up, conflicts to come."""
     found = [_paused(epic)] if epic.paused else []
+    found += [landing_words(epic)] if epic.landed is not None else []
     found += [in_words(hold, ledger.as_of_s) for hold in holds(ledger, epic)]
     flaky = ", ".join(sorted(f"`{shlex.join(command)}`" for command in epic.flaky))
     found += [f"Flaky, red and green on the same tree: {flaky}. A red run of it is tried once more."] if flaky else []

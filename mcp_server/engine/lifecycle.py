@@ -17,6 +17,7 @@ from mcp_server.engine.context import saved_work
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.landed import found_merges
 from mcp_server.engine.merging import forget, has_landed
+from mcp_server.engine.rollback import found_rollbacks
 from mcp_server.errors import Fault
 from mcp_server.ports import Left, Ports
 
@@ -82,6 +83,7 @@ async def _leave(engine: Engine, manner: Manner) -> None:
         if epic.wave is not None:
             with suppress(Fault):
                 await engine.ports.merge.close(epic.spec.id)
+                await engine.ports.land.close(epic.spec.id)
 
 
 async def recover(ledger: Ledger, ports: Ports, manner: Manner) -> Ledger:
@@ -95,6 +97,8 @@ async def recover(ledger: Ledger, ports: Ports, manner: Manner) -> Ledger:
         for event in _paused(ledger, ports.clock.now_s()):
             ledger = _stored(ledger, ports, event)
             manner.tell(f"Epic {event.epic!r} is paused: {event.reason}.")
+    for event in await found_rollbacks(ledger, ports, max(ports.clock.now_s(), ledger.as_of_s)):
+        ledger = _stored(ledger, ports, event)
     for event in await found_merges(ledger, ports, max(ports.clock.now_s(), ledger.as_of_s)):
         ledger = _stored(ledger, ports, event)
     for attempt in await ports.worktrees.held():

@@ -25,7 +25,7 @@ from mcp_server.server.private import make_private
 from mcp_server.server.settings import Settings
 
 ALLOWED_FILE = "allowed.json"
-LOCK_FILE = "allowed.lock"
+LOCK_FILE = "allowed.guard"
 LOCK_S = 10.0
 """Two processes write at the same moment at most for an instant."""
 SHOWN = 20

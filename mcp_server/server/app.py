@@ -18,6 +18,7 @@ from mcp_server.server.prompts import add_prompts
 from mcp_server.server.session import Hosting, Session
 from mcp_server.server.tools_epic import cancel_epic, plan_epic, start_wave
 from mcp_server.server.tools_hooks import agent_event, engine_leave, engine_news
+from mcp_server.server.tools_land import land_epic
 from mcp_server.server.tools_status import story_status
 from mcp_server.server.tools_steer import steer_epic
 from mcp_server.server.tools_team import claim_story, report_story
@@ -28,8 +29,9 @@ epicwave runs an epic (stories with dependencies and the files they touch) to a 
 plan_epic(epic_file=...) reads and validates it; start_wave(epic=...) starts the ready stories (through='all' runs to \
 the end) and answers at once; follow its instruction to the letter if it has one; story_status(epic=..., wait_s=45, \
 since=cursor) waits until a story has ended and says why one is not running; cancel_epic stops everything and saves \
-unfinished work; steer_epic pauses, resumes, drains, retries or skips. Each story works in its own git worktree; what \
-passes the checks is merged to the branch epicwave/<epic>. The user's checkout is never touched. claim_story and \
+unfinished work; steer_epic pauses, resumes, drains, retries, skips or rolls back. Each story works in its own git \
+worktree; what passes the checks is merged to the branch epicwave/<epic>. The user's checkout is never touched, but by \
+land_epic, which brings that branch to the user's: only when the user asks for it. claim_story and \
 report_story are for sub-agents that were told to use them."""
 
 UNLISTED = frozenset({"agent_event", "engine_leave", "engine_news"})
@@ -61,6 +63,7 @@ def build(start: Path) -> QuietServer:
             expose(story_status, title="Status", read_only=True),
             expose(cancel_epic, title="Cancel an epic", destructive=True),
             expose(steer_epic, title="Steer an epic"),
+            expose(land_epic, title="Land an epic", destructive=True),
             expose(claim_story, title="Claim a story"),
             expose(report_story, title="Report on a story"),
             expose(agent_event, title="For hooks"),

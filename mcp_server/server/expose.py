@@ -102,7 +102,6 @@ def expose(
         title=title,
         description=_description(function),
         annotations=ToolAnnotations(
-            title=title,
             read_only_hint=read_only,
             destructive_hint=destructive,
             idempotent_hint=read_only,
@@ -149,8 +148,13 @@ def slim(schema: Any) -> None:
 
 
 def _bare(reply: dict[str, Any]) -> None:
-    """Take out of a reply's schema what only its authors need: docstrings, and the defaults that are never sent."""
+    """Take out of a reply's schema what only its authors need: words about it, and what is never sent: defaults, null.
+
+    No model is shown it: what a reply means is said in the reply.
+    """
     for model in (reply, *reply.get("$defs", {}).values()):
         model.pop("description", None)
-        for field in model.get("properties", {}).values():
-            field.pop("default", None)
+        for name, field in model.get("properties", {}).items():
+            model["properties"][name] = {
+                key: value for key, value in _plain(field).items() if key not in ("description", "default")
+            }

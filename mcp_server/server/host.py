@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, closing, suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -111,6 +111,10 @@ class Host:
         finally:
             self._held.users -= 1
             engine.nudge()
+
+    def aside(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Let something be done that no call waits for to its end; it ends with this process."""
+        self._group.start_soon(work)
 
     async def wake(self) -> None:
         """Take up a wave of the editor's sub-agents that a server which is gone has left: its leases have to run out.

@@ -49,7 +49,7 @@ Run {which} with epicwave. Do not do the stories yourself, and leave the user's 
    one line a change, and for a story that does not run, its why.
 5. A story that asks: put its question to the user and start it again with notes={{story: answer}}. One that failed:
    say why, mend the cause or ask, then start_wave(retry=true).
-6. All merged: name the stories and the branch epicwave/<epic>, and offer to merge it. Merge only when told to."""
+6. All merged: name the stories and the branch epicwave/<epic>, and offer land_epic. Call it only when told to."""
 
 
 async def epic_status(

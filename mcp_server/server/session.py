@@ -14,6 +14,7 @@ import anyio.abc
 
 from mcp_server.core.model import Epic, Ledger
 from mcp_server.errors import JournalError
+from mcp_server.server.errands import Errands
 from mcp_server.server.following import Following
 from mcp_server.server.host import Host
 from mcp_server.server.team import Team
@@ -45,6 +46,7 @@ class Hosting:
         `broken` is as in `Host`.
         """
         self.team = Team()
+        self.errands = Errands()
         self._group = group
         self._name = name
         self._broken = broken
@@ -84,6 +86,11 @@ class Session:
     def team(self) -> Team:
         """The editor's sub-agents."""
         return self.hosting.team
+
+    @property
+    def errands(self) -> Errands:
+        """Landings and rollbacks that are under way."""
+        return self.hosting.errands
 
     def words(self, ledger: Ledger, epic: Epic, client: str) -> dict[str, Any]:
         """How many sub-agents the lead has to spawn now and how: `spawn` and `instruction` of a reply, if any."""

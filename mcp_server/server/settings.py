@@ -25,9 +25,9 @@ from mcp_server.core.limits import Budget, Environment, Policy, Strategy
 from mcp_server.core.merge_rules import DEFAULTS, MergeRule
 from mcp_server.core.spec import Sharing
 from mcp_server.errors import Code, Refused
-from mcp_server.server import settled
 from mcp_server.server.command_settings import check, command
 from mcp_server.server.cursor import cursor_setup
+from mcp_server.server.rule_settings import ALLOWED, rules
 from mcp_server.server.strict_yaml import read_mapping, shown
 
 CONFIG_FILE = Path(".epicwave", "config.yaml")
@@ -150,9 +150,7 @@ class EpicSettings(BaseSettings):
     port_block: _Ports = 10
     worktree_quota_mb: _Megabytes = None
     min_free_mb: _Free = 500
-    merge_rules: Annotated[
-        tuple[MergeRule, ...], BeforeValidator(settled.rules_by(command)), Field(description=settled.ALLOWED)
-    ] = DEFAULTS
+    merge_rules: Annotated[tuple[MergeRule, ...], BeforeValidator(rules), Field(description=ALLOWED)] = DEFAULTS
     worktree_pool: Annotated[
         int, BeforeValidator(_no_bool), Field(ge=0, le=MAX_SLOTS, description=f"a whole number from 0 to {MAX_SLOTS}")
     ] = 4
@@ -277,9 +275,9 @@ class Settings:
             ),
             environment=self.environment(),
             adaptive_slots=self.epic.adaptive_slots,
+            merge_rules=self.epic.merge_rules,
             checks=tuple(dict.fromkeys((*commands(self.epic.checks), *checks))),
             check_limits=limits(self.epic.checks),
-            merge_rules=self.epic.merge_rules,
         )
 
 

@@ -11,6 +11,7 @@ from mcp.server.mcpserver import Context
 from pydantic import Field
 
 from mcp_server.core.breakers import holding_names
+from mcp_server.core.landing import since_landing
 from mcp_server.core.model import LIVE, SETTLED, Breaker, Epic, Ledger, Story, StoryState, is_team
 from mcp_server.core.policy import jitter, poll_after_s
 from mcp_server.core.steer import epic_of, story_of
@@ -242,7 +243,9 @@ def _next(ledger: Ledger, epics: list[Epic]) -> str:
         case EpicState.PAUSED:
             return f"It goes on by itself when what `alerts` tells of is over: {wait}. steer_epic resumes it at once."
         case EpicState.DONE:
-            return f"All stories are merged on epicwave/{name}: review it and merge it (`git merge epicwave/{name}`)."
+            if epic.landed is not None and not since_landing(epic):
+                return "All of it has landed: nothing is left to do."
+            return f"All stories are merged on epicwave/{name}. When the user says so: land_epic(epic={name!r})."
         case EpicState.PLANNED | EpicState.READY:
             return f"start_wave(epic={name!r}) starts the ready stories; through='all' runs to the end."
         case EpicState.BLOCKED | EpicState.CANCELLED:

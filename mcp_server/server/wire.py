@@ -177,11 +177,26 @@ class StatusReply(Reply):
     next: str
 
 
+class LandReply(Reply):
+    """The epic has landed, or is being checked still."""
+
+    epic: str
+    landed: bool = False
+    into: str = ""
+    how: str = ""
+    tip: str = ""
+    saved_ref: str = ""
+    url: str = ""
+    checks: list[str] = Field(default_factory=list[str])
+    next: str
+
+
 class SteerReply(Reply):
     """The epic was steered."""
 
     epic: str
     state: str
+    under_way: bool = False
     in_flight: list[str] = Field(default_factory=list[str])
     alerts: list[str] = Field(default_factory=list[str])
     totals: dict[str, int] = Field(default_factory=dict[str, int])

@@ -19,6 +19,7 @@ from mcp_server.adapters.agents.tree import root_of
 from mcp_server.adapters.clock import SystemClock
 from mcp_server.adapters.git.history import GitHistory
 from mcp_server.adapters.git.integration import GitMerge
+from mcp_server.adapters.git.landing import GitLand
 from mcp_server.adapters.git.pool import Pool
 from mcp_server.adapters.git.probe import GitProbe
 from mcp_server.adapters.git.repository import Repository
@@ -100,6 +101,7 @@ class World:
             merge=GitMerge(self.repository, root, pool),
             runner=self._runner(),
             probe=GitProbe(self.repository, root),
+            land=GitLand(self.repository, root, pool),
         )
 
     async def put_away(self, limit_s: float, *, waits: bool = False) -> None:

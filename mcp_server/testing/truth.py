@@ -167,7 +167,7 @@ class Truth:
         desk = self.git.desks[cwd]
         if any(self._holds(desk.files, rotten) for rotten in self.rotten):
             return 1
-        if not self._holds(desk.files, attempt):
+        if self._marks.get(attempt) and not self._holds(desk.files, attempt):
             self.saw(Promise.PROOF, f"a check of {attempt} ran on a tree without its work")
         self._passed[desk.head].add(command)
         return 0
@@ -199,6 +199,10 @@ class Truth:
         sha = self.git.record({**self.git.commits[tip].files, name: "by hand"}, tip)
         self.pushed.append((epic, sha))
         self.git.refs[ref] = sha
+
+    def asked_to_land(self) -> None:
+        """The user had an epic landed: the branches that are not ours are right as they are now."""
+        self._user_refs = self._not_ours()
 
     def landed(self, epic: EpicId) -> dict[StoryId, list[int]]:
         """Stories on the integration branch, with the attempts whose marks are there."""

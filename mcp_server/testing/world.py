@@ -33,6 +33,7 @@ from mcp_server.testing.agreement import assert_same, check_thoroughly
 from mcp_server.testing.breach import Broken
 from mcp_server.testing.clock import VirtualClock
 from mcp_server.testing.fake_git import FakeWorktrees, folder
+from mcp_server.testing.fake_landing import FakeLand
 from mcp_server.testing.fake_merge import FakeMerge
 from mcp_server.testing.fake_probe import FakeProbe
 from mcp_server.testing.fake_repository import HOST_ROOT, USER_DESK
@@ -207,7 +208,9 @@ class World:
         self.line.mortals.add(current_task())
         try:
             with self._scope:
-                ports = Ports(self.clock, self.journal, *self._git_ports(), self.runner, FakeProbe(self.git))
+                ports = Ports(
+                    self.clock, self.journal, *self._git_ports(), self.runner, FakeLand(self.git), FakeProbe(self.git)
+                )
                 tell = self.told.append
                 async with running(ports, check_thoroughly, goes_on=self.goes_on, tell=tell) as engine:
                     self.engines.append(engine)

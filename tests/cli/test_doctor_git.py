@@ -149,6 +149,19 @@ def test_submodules_are_found(scene: Scene) -> None:
     assert "vendor/lib" in the(scene, "submodules")["what"]
 
 
+def test_signatures_that_cannot_be_made_or_may_ask_are_found(scene: Scene) -> None:
+    assert levels(scene)["signing"] == "ok"
+    scene.git("config", "commit.gpgSign", "true")
+    scene.git("config", "gpg.program", "no-such-gpg")
+    assert the(scene, "signing")["what"] == "Commits are to be signed by no-such-gpg, which is not on the PATH."
+    scene.git("config", "gpg.format", "ssh")
+    scene.git("config", "gpg.ssh.program", "my-signer")
+    assert levels(scene)["signing"] == "warning"
+    program(scene, "my-signer", "exit 1")
+    assert the(scene, "signing")["what"] == "Commits are signed by my-signer."
+    assert levels(scene)["signing"] == "note"
+
+
 def test_a_missing_git_lfs_is_found_where_attributes_ask_for_it(scene: Scene) -> None:
     (scene.repo / "art").mkdir()
     (scene.repo / "art/.gitattributes").write_text("# *.bmp filter=lfs\n", "utf-8")

@@ -120,7 +120,7 @@ def test_a_log_gets_each_change_once_in_its_order_and_how_it_ended(capsys: pytes
     life.tick(1.0)
     life.merge("b")
     screen.close(_look(life))
-    assert f"git merge epicwave/{EPIC}" in capsys.readouterr().out
+    assert f"epicwave land {EPIC}" in capsys.readouterr().out
 
 
 def test_where_several_epics_are_followed_each_line_names_its_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Protocol
 
 from mcp_server.adapters.git.integration import GitMerge
+from mcp_server.adapters.git.landing import GitLand
 from mcp_server.adapters.git.pool import Keeping, Pool
 from mcp_server.adapters.git.probe import GitProbe
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.worktrees import GitWorktrees
 from mcp_server.core.spec import AttemptId, Sha
+from mcp_server.land_port import LandPort
 from mcp_server.ports import Done, Landing, MergePort, Worktrees
 from mcp_server.probe import Probe
 from mcp_server.testing.fake_git import FakeGit, FakeWorktrees
+from mcp_server.testing.fake_landing import FakeLand
 from mcp_server.testing.fake_merge import FakeMerge
 from mcp_server.testing.fake_probe import FakeProbe
 from mcp_server.testing.fake_repository import USER_DESK, HandRefused
@@ -56,6 +59,7 @@ class World(Protocol):
     worktrees: Worktrees
     merge: MergePort
     probe: Probe
+    land: LandPort
     first: Sha
     top: Path
     """The user's checkout."""
@@ -97,6 +101,7 @@ class FakeWorld:
         self.worktrees: Worktrees = FakeWorktrees(self.git)
         self.merge: MergePort = FakeMerge(self.git)
         self.probe: Probe = FakeProbe(self.git)
+        self.land: LandPort = FakeLand(self.git)
 
     async def start_epic(self, epic: str) -> None:
         self.git.start_epic(epic, self.first)
@@ -181,6 +186,7 @@ class RealWorld:
         self.worktrees: Worktrees = GitWorktrees(self.repository, self.root)
         self.merge: MergePort = GitMerge(self.repository, self.root)
         self.probe: Probe = GitProbe(self.repository, self.root)
+        self.land: LandPort = GitLand(self.repository, self.root)
 
     async def start_epic(self, epic: str) -> None:
         await self.repository.create_branch(f"epicwave/{epic}", self.first)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.core.spec import AttemptId, Sha
-from mcp_server.ports import Conflicted, Done, Landing, Uncommitted
+from mcp_server.ports import Done, Landing, Uncommitted
 from tests.contracts.git_worlds import RealWorld, git, new_repository
 
 EARLIER, STORY, AGAIN = AttemptId("e", "S1", 1), AttemptId("e", "S2", 1), AttemptId("e", "S2", 2)
@@ -30,6 +30,16 @@ def writes(**contents: bytes) -> Hand:
     def hand(at: Path) -> None:
         for name, content in contents.items():
             (at / name.replace("__", ".")).write_bytes(content)
+
+    return hand
+
+
+def then(*hands: Hand) -> Hand:
+    """One after the other."""
+
+    def hand(at: Path) -> None:
+        for each in hands:
+            each(at)
 
     return hand
 
@@ -112,17 +122,6 @@ async def landed_as_by_hand(world: RealWorld, work: Hand, meanwhile: Hand = else
     assert lying(checked) == fresh(world, landing.head), "the checks see what a fresh checkout has"
     await world.merge.close("e")
     return landing
-
-
-async def in_conflict(world: RealWorld, meanwhile: Hand, work: Hand) -> Conflicted:
-    """The whole way of two stories that cannot both land as they are; nothing of either is lost."""
-    tip, story = await ready_to_land(world, meanwhile, work)
-    conflict = await world.merge.rebase(STORY, world.first, story.head)
-    assert isinstance(conflict, Conflicted), conflict
-    assert conflict.onto == tip == world.sha("refs/heads/epicwave/e")
-    assert world.sha(f"refs/heads/epicwave-work/{STORY}") == story.head
-    assert lying(await world.merge.checkout("e", tip)) == fresh(world, tip), "nothing of it is left in the way"
-    return conflict
 
 
 async def rescued(world: RealWorld, work: Hand) -> None:

@@ -148,15 +148,29 @@ async def test_a_lock_that_goes_away_is_waited_for(real: RealWorld) -> None:
         assert await real.merge.advance(S1, real.first, head)
 
 
-async def test_a_lock_that_stays_is_a_fault_that_names_it(real: RealWorld) -> None:
+@pytest.mark.parametrize("ref", ["refs/heads/epicwave/e", "refs/epicwave/landed/e/S1/1"])
+async def test_a_lock_that_a_killed_git_left_on_a_ref_of_ours_goes(real: RealWorld, ref: str) -> None:
+    """Else no story of the epic could ever be merged again."""
     await real.start_epic("e")
     head = await worked(real, S1, real.first, {"a.txt": "1\n"})
-    lock = real.top / ".git/refs/heads/epicwave/e.lock"
+    lock = real.top / ".git" / f"{ref}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
     lock.touch()
-    with pytest.raises(Fault, match=r"e\.lock"):
-        await real.merge.advance(S1, real.first, head)
-    lock.unlink()
     assert await real.merge.advance(S1, real.first, head)
+    assert real.sha("refs/heads/epicwave/e") == head
+    assert not lock.exists()
+
+
+async def test_a_lock_of_the_whole_repository_is_not_ours_and_is_named(real: RealWorld) -> None:
+    await real.start_epic("e")
+    await worked(real, S1, real.first, {"a.txt": "1\n"})
+    lock = real.top / ".git/packed-refs.lock"
+    lock.touch()
+    with pytest.raises(Fault, match=r"packed-refs\.lock"):
+        await real.merge.forget(S1)
+    assert lock.exists()
+    lock.unlink()
+    await real.merge.forget(S1)
 
 
 def leave_junk(path: Path, kind: str, head: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mcp_server.adapters.git import integration, weave
 from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.ports import Conflicted, Landing
 from tests.contracts.git_worlds import START, RealWorld, git, git_bytes, worked
@@ -135,7 +136,8 @@ async def test_a_conflict_shows_the_hunks_of_both_sides_and_their_names(real: Re
     marks = ["<<<<<<< the tip", "ours", "=======", "theirs", f">>>>>>> {head[:7]} (work)"]
     lines = [line.lstrip("+- ") for line in woven.detail.splitlines()]
     assert [line for line in lines if line in marks] == marks
-    assert woven.detail.splitlines()[3:6] == rebased.detail.splitlines()[3:6], "the same hunk"
+    hunks = [[line for line in each.detail.splitlines() if line[2:6] == "line"] for each in (woven, rebased)]
+    assert hunks[0] == hunks[1] != [], "the same hunk"
 
 
 async def test_a_conflict_that_is_no_hunk_is_told_in_a_sentence(real: RealWorld) -> None:
@@ -250,3 +252,17 @@ async def test_nothing_is_left_in_the_folder_for_scratch(real: RealWorld) -> Non
     assert await real.merge.advance(S1, real.first, await worked(real, S1, real.first, {"a.txt": "ours\n"}))
     assert isinstance(await real.merge.rebase(S2, real.first, head), Conflicted)
     assert os.listdir(real.repository.state_dir / "tmp") == []  # noqa: PTH208 - a name each is enough
+
+
+async def test_a_last_commit_that_cannot_be_written_again_gets_one_with_the_file_made_anew(
+    real: RealWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def not_here(*_: object) -> Sha:
+        raise weave.NotHere
+
+    head = await worked(real, S2, real.first, {"b.txt": "2\n"})
+    real.write(await real.merge.checkout("e", head), "a.txt", "anew\n")
+    monkeypatch.setattr(integration, "rewritten", not_here)
+    made = await real.merge.amend(S2, Landing(real.first, head, ("b.txt",), (("a.txt", ("x",)),)), ["a.txt"])
+    assert made == Landing(real.first, made.head, ("a.txt", "b.txt"))
+    assert real.files(f"{made.head}^") == real.files(head)

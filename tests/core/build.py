@@ -36,6 +36,8 @@ from mcp_server.core.events import (
     MergeFound,
     MergeProven,
     MergeRefused,
+    RollbackProven,
+    StoriesRolledBack,
     Ticked,
     UsageReported,
     WaveInterrupted,
@@ -54,12 +56,14 @@ from mcp_server.core.model import (
     Ledger,
     Process,
     Proven,
+    RollingBack,
     Story,
     Usage,
     Wave,
     is_team,
 )
 from mcp_server.core.planning import Plan
+from mcp_server.core.rollback import still_stands, to_roll_back
 from mcp_server.core.spec import AttemptId, EpicSpec, StorySpec
 from mcp_server.core.wanted import Collect, Integrate, RunAttempt, next_wake_s, wanted
 from mcp_server.core.why import why
@@ -267,6 +271,26 @@ class Life:
         """The engine saw at its start that git has the work of an attempt."""
         attempt = self.attempt(name)._replace(number=number)
         self.submit(MergeFound(attempt, f"onto-{name}", f"tip-{name}", ("x.py",), self.now_s))
+
+    def roll_back(self, name: str, *, whole: bool = False) -> None:
+        """It is proven that the tree without the story, or all that builds on it too, is good."""
+        epic, story_id = _split(name)
+        going = to_roll_back(self.ledger, epic, story_id, with_dependants=whole)
+        rolling = RollingBack(
+            tuple(s.spec.id for s in going),
+            tuple(s.attempt for s in going),
+            tuple(s.merged_as or "" for s in going),
+            "tip",
+            "reverted",
+            (),
+            "it broke",
+        )
+        assert still_stands(self.ledger, epic, rolling)
+        self.submit(RollbackProven(epic, rolling, self.now_s))
+
+    def rolled_back(self, *saved: tuple[str, str], epic: str = EPIC) -> None:
+        """Git has moved."""
+        self.submit(StoriesRolledBack(epic, saved, self.now_s))
 
     def interrupt(
         self, *saved: tuple[str, str], epic: str = EPIC, goes_on: bool = False, adopted: tuple[str, ...] = ()

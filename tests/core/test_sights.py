@@ -160,9 +160,7 @@ def test_a_worker_is_told_with_whom_where_and_what_to_do() -> None:
     assert answer(life, "a") == ""
     both(life)
     said = answer(life, "a")
-    assert said.startswith(
-        "Your work conflicts with that of story b (Title of b) in x.py. Keep your change there small"
-    )
+    assert said.startswith("Your work conflicts with that of story b (Title of b) in x.py. Keep your change small")
     assert "talk to nobody" in said
 
 

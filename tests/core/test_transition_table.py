@@ -12,7 +12,7 @@ import mcp_server
 from mcp_server.core import evolve as evolving
 from mcp_server.core import outcomes
 from mcp_server.core.decide import accept, decide
-from mcp_server.core.events import EpicPlanned, Event, Fact, MergeFound
+from mcp_server.core.events import EpicPlanned, Event, Fact, MergeFound, StoriesRolledBack
 from mcp_server.core.evolve import evolve
 from mcp_server.core.limits import Budget
 from mcp_server.core.model import Cause, Ledger, is_alive
@@ -99,8 +99,24 @@ def _lives() -> Iterator[Life]:
     yield from (_siblings(), _siblings(epic_timeout_s=9.0), _spent(), _last_merge(), _freed())
     yield from _critical()
     yield _asked()
+    for steps in ((), ("b",)):
+        yield _rolling(*steps)
+    began = _rolling()
+    began.succeed("b")
+    yield began
     marked = Life(story("a", done=True))
     yield from (marked, _siblings(budget=Budget(story_usd=0.05)), _drained_merge(), _living())
+
+
+def _rolling(*claimed: str) -> Life:
+    """`a` is about to be taken back, and `b`, which builds on it, has begun in that moment."""
+    life = Life(story("a"), story("b", "a"))
+    life.start("ready")
+    life.merge("a")
+    life.roll_back("a")
+    life.start()
+    life.claim(*claimed)
+    return life
 
 
 def _next(ledger: Ledger) -> Iterator[Event]:
@@ -111,6 +127,8 @@ def _next(ledger: Ledger) -> Iterator[Event]:
                     yield fact
             attempt = AttemptId(epic.spec.id, s.spec.id, max(1, s.attempt))
             yield MergeFound(attempt, "onto", "tip", ("x.py",), ledger.as_of_s)
+        if epic.rolling is not None:
+            yield StoriesRolledBack(epic.spec.id, (), ledger.as_of_s)
     if len(ledger.epics[EPIC].stories) == 1 and not is_alive(ledger.epics[EPIC].wave):
         yield from (_marked(done=True), _marked(done=False))
     for command in (*commands(ledger, PARALLEL), *holds(ledger)):

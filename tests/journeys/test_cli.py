@@ -76,7 +76,7 @@ def test_an_attached_run_may_leave_and_the_epic_ends_merged_without_it(scene: Sc
     watching = _begin(scene, "watch")
     scene.open("go")
     seen = _done(finish(watching))
-    assert "git merge epicwave/notes" in seen.out
+    assert "epicwave land notes" in seen.out
     assert _states(scene) == {"S1": "merged", "S2": "merged", "S3": "merged"}
     assert {name: scene.starts(name) for name in ("S1", "S2", "S3")} == {"S1": 1, "S2": 1, "S3": 1}
 

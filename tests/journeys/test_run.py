@@ -27,7 +27,7 @@ def test_an_epic_is_run_to_merged(scene: Scene) -> None:
     before = scene.checkout()
     said = epicwave(scene.repo, "run", "epic.yaml", "--agent", "scripted", "--strategy", "asyncio")
     assert said.code == 0, said
-    assert "git merge epicwave/notes" in said.out
+    assert "epicwave land notes" in said.out
     assert "Traceback" not in said.err
     assert {"S1.md", "S2.md", "S3.md"} <= scene.tree("epicwave/notes").keys()
     assert scene.git("merge-base", "--is-ancestor", "main", "epicwave/notes") == ""

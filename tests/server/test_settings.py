@@ -86,7 +86,6 @@ epic:
   parallel_strategy: "asyncio"
   fail_fast: false
   overlap: auto
-  footprint_exempt: [CHANGELOG.md, ./locks//*.lock]
   attempts: 4
   attempt_timeout_s: 60
   stall_timeout_s: 1.5
@@ -119,7 +118,6 @@ agents:
         slots=5,
         fail_fast=False,
         overlap=Sharing.AUTO,
-        exempt=("CHANGELOG.md", "locks/*.lock"),
         attempts=4,
         attempt_timeout_s=60,
         stall_timeout_s=1.5,
@@ -350,6 +348,11 @@ def test_the_key_of_before_says_what_to_write_in_its_place(tmp_path: Path, value
 @pytest.mark.parametrize("value", ["[/etc/passwd]", "['../x']", "['']", "x.md", "[5]"])
 def test_what_is_no_path_in_the_repository_cannot_be_exempt(tmp_path: Path, value: str) -> None:
     assert "epic.footprint_exempt" in refusal(tmp_path, f"epic:\n  footprint_exempt: {value}\n")
+
+
+def test_exempt_files_reach_the_policy_in_their_one_spelling(tmp_path: Path) -> None:
+    settings = load(tmp_path, "epic: {footprint_exempt: [CHANGELOG.md, ./locks//*.lock]}\n")
+    assert settings.policy().exempt == ("CHANGELOG.md", "locks/*.lock")
 
 
 def test_an_epics_overlap_stands_above_the_configurations(tmp_path: Path) -> None:

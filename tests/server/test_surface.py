@@ -21,7 +21,7 @@ async def _tools(lead: Lead) -> list[dict[str, Any]]:
     return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed.tools]
 
 
-async def test_all_seven_tools_are_under_thirteen_kilobytes(lead: Lead) -> None:
+async def test_all_eight_tools_are_under_thirteen_kilobytes(lead: Lead) -> None:
     size = len(json.dumps(await _tools(lead), separators=(",", ":")).encode())
     print(f"tools/list: {size} bytes")  # noqa: T201 - shown by `pytest -s`
     assert size < 13_000
@@ -36,9 +36,9 @@ async def test_the_definitions_cost_a_model_little(lead: Lead) -> None:
     assert sum(costs.values()) <= ALL_TOOLS
 
 
-async def test_the_tools_are_five_for_a_lead_and_two_for_its_sub_agents(lead: Lead) -> None:
+async def test_the_tools_are_six_for_a_lead_and_two_for_its_sub_agents(lead: Lead) -> None:
     names = [tool["name"] for tool in await _tools(lead)]
-    of_the_lead = ["plan_epic", "start_wave", "story_status", "cancel_epic", "steer_epic"]
+    of_the_lead = ["plan_epic", "start_wave", "story_status", "cancel_epic", "steer_epic", "land_epic"]
     assert names == [*of_the_lead, "claim_story", "report_story"]
 
 
@@ -48,7 +48,7 @@ async def test_every_tool_has_all_four_annotations(lead: Lead) -> None:
     for tool in tools:
         assert hints <= tool["annotations"].keys(), tool["name"]
     assert [t["name"] for t in tools if t["annotations"]["readOnlyHint"]] == ["story_status"]
-    assert [t["name"] for t in tools if t["annotations"]["destructiveHint"]] == ["cancel_epic"]
+    assert [t["name"] for t in tools if t["annotations"]["destructiveHint"]] == ["cancel_epic", "land_epic"]
 
 
 async def test_schemas_are_valid_strict_and_without_generated_titles(lead: Lead) -> None:

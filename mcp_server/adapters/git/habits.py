@@ -127,6 +127,14 @@ async def has_lfs(repository: Repository) -> bool:
     return answer.code == 0
 
 
+async def signer(repository: Repository) -> str:
+    """The program that signs commits."""
+    kind = await setting(repository, "gpg.format") or "openpgp"
+    usual = {"openpgp": "gpg", "x509": "gpgsm", "ssh": "ssh-keygen"}.get(kind, "gpg")
+    old = await setting(repository, "gpg.program", "path") if kind == "openpgp" else None
+    return await setting(repository, f"gpg.{kind}.program", "path") or old or usual
+
+
 async def behind(repository: Repository, old: str, new: str) -> int | None:
     """How many commits of `new` `old` does not have; None when one of them is no commit."""
     counted = await repository.git.read("rev-list", "--count", f"{old}..{new}", "--", at=repository.top, ok=(0, 128))

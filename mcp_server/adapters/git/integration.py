@@ -24,7 +24,7 @@ from mcp_server.adapters.git.names import (
 from mcp_server.adapters.git.pool import Pool
 from mcp_server.adapters.git.remains import End, Remains
 from mcp_server.adapters.git.repository import Repository, text_of
-from mcp_server.adapters.git.saving import tree_with
+from mcp_server.adapters.git.saving import committed, tree_with
 from mcp_server.adapters.git.settling import Shared, by_settings, shared
 from mcp_server.adapters.git.submodules import heeded
 from mcp_server.adapters.git.weave import NotHere, Weave, cut, parents_of, rewritten, tree_of
@@ -140,13 +140,16 @@ class GitMerge:
         return bool(stopped) and not (await self._git.read("ls-files", "--unmerged", at=path)).out
 
     async def amend(self, attempt: AttemptId, landing: Landing, paths: Sequence[str]) -> Landing:
-        """See `MergePort.amend`. What else lies in the worktree is left out."""
+        """See `MergePort.amend`. What else lies in the worktree is left out. At worst it is a commit of its own."""
         path = self._folder(attempt.epic)
         tree = await tree_with(self._repository, path, landing.head, paths)
         raw = (await self._git.read("cat-file", "commit", landing.head)).out
         if tree == tree_of(raw):
             return replace(landing, regenerate=())
-        head = await rewritten(self._repository, raw, tree, tuple(parents_of(raw)))
+        try:
+            head = await rewritten(self._repository, raw, tree, tuple(parents_of(raw)))
+        except NotHere:  # a commit that cannot be written again as it is
+            head = await committed(self._repository, tree, [landing.head], f"made anew: {', '.join(paths)}")
         return Landing(landing.onto, head, await self._repository.changed(landing.onto, head))
 
     async def checkout(self, epic: EpicId, at: Sha | None = None) -> Path:

@@ -12,6 +12,7 @@ BASES = "refs/epicwave/base/"
 RESCUED = "refs/epicwave/rescue/"
 SETTLED = "refs/epicwave/settled/"
 LANDED = "refs/epicwave/landed/"
+ROLLED = "refs/epicwave/rolled/"
 RECOVERY = "refs/epicwave/recovery/"
 INTEGRATION_FOLDER = "_integration"
 POOL_FOLDER = "_pool"
@@ -55,6 +56,11 @@ def settled_ref(attempt: AttemptId) -> str:
 def landed_ref(attempt: AttemptId) -> str:
     """Says that the attempt's work is on the integration branch, from the commit that it names on; never removed."""
     return f"{LANDED}{attempt}"
+
+
+def rolled_refs(attempt: AttemptId) -> tuple[str, str]:
+    """What the attempt had landed as before it was taken back, and the commit that did so; never removed."""
+    return f"{ROLLED}{attempt}/head", f"{ROLLED}{attempt}/revert"
 
 
 def recovery_refs(epic: EpicId) -> str:

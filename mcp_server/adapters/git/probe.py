@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from mcp_server.adapters.git.names import attempt_branch, integration_branch
+from mcp_server.adapters.git.pool import Pool
 from mcp_server.adapters.git.remains import Remains, Whose
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.snapshot import (
@@ -78,7 +79,7 @@ class GitProbe:
     def __init__(self, repository: Repository, root: Path) -> None:
         self._repository = repository
         self._git = repository.git
-        self._root = root.resolve()
+        self._pool = Pool(repository, root)  # only to look: it takes and gives nothing
         self._folder = repository.state_dir / "tmp" / "probe"
         self._places: dict[AttemptId, Path] = {}
         self._known: dict[AttemptId, _Known] = {}
@@ -191,7 +192,7 @@ class GitProbe:
         return found.path
 
     def _remains(self, attempt: AttemptId) -> Remains:
-        return Remains.of(self._repository, self._root, attempt)
+        return Remains.of(self._pool, attempt)
 
     # --- who conflicts with whom
 

@@ -21,10 +21,9 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from mcp_server.adapters.git import trees
 from mcp_server.adapters.git.names import attempt_folder, attempt_ref, base_ref, rescue_ref, settled_ref
 from mcp_server.adapters.git.pool import Pool
-from mcp_server.adapters.git.repository import Repository
+from mcp_server.adapters.git.repository import Repository, clear_ref_locks
 from mcp_server.adapters.git.saving import committed, saved
 from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.errors import Fault
@@ -117,7 +116,7 @@ class Remains:
             try:
                 await self.repository.change_refs(old=old, new=new, why=f"{end} {self.attempt}")
             except Fault:
-                freed = await anyio.to_thread.run_sync(trees.clear_ref_locks, self.repository.common_dir, list(new))
+                freed = await anyio.to_thread.run_sync(clear_ref_locks, self.repository.common_dir, list(new))
                 if last_try or (not freed and await self.refs() == old):
                     raise
                 continue  # a lock of a killed agent's is gone, or a process about to end has moved a ref: look again

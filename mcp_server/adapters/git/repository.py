@@ -144,10 +144,15 @@ class Repository:
                 orders.append(f"create {ref}\0{sha}\0")
             elif sha is not None and sha != before:
                 orders.append(f"update {ref}\0{sha}\0{before}\0")
-        if orders:
-            await self.git.write(
-                "update-ref", "-m", f"epicwave: {why}", "-z", "--stdin", stdin="".join(orders).encode()
-            )
+        if not orders:
+            return
+        argv, stdin = ("update-ref", "-m", f"epicwave: {why}", "-z", "--stdin"), "".join(orders).encode()
+        try:
+            await self.git.write(*argv, stdin=stdin)
+        except Fault:
+            if not await anyio.to_thread.run_sync(clear_ref_locks, self.common_dir, list(new)):
+                raise
+            await self.git.write(*argv, stdin=stdin)
 
     async def branch_exists(self, name: str) -> bool:
         """True when there is a branch of that name (without `refs/heads/`)."""
@@ -274,6 +279,18 @@ def _completed(trees: list[Tree], common_dir: Path) -> list[Tree]:
             for tree in linked
         ),
     ]
+
+
+def clear_ref_locks(common_dir: Path, refs: list[str]) -> bool:
+    """Remove the locks that a killed git left on refs of ours. True when there were any.
+
+    Only for refs that nobody else writes, when their processes are gone and git has been asked several times.
+    """
+    ours = [ref for ref in refs if ref.startswith(("refs/epicwave/", "refs/heads/epicwave"))]
+    held = [lock for ref in ours if (lock := common_dir / f"{ref}.lock").exists()]
+    for lock in held:
+        lock.unlink(missing_ok=True)
+    return bool(held)
 
 
 def branches_had(common_dir: Path) -> dict[str | None, str]:

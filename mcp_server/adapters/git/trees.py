@@ -41,17 +41,6 @@ async def clear_locks(git_dir: Path) -> None:
         await lock.unlink(missing_ok=True)
 
 
-def clear_ref_locks(common_dir: Path, refs: list[str]) -> bool:
-    """Remove the locks that a git killed with its agent left on refs of ours. True when there were any.
-
-    Only for refs that nobody else writes, when their processes are gone and git has been asked several times.
-    """
-    held = [lock for ref in refs if (lock := common_dir / f"{ref}.lock").exists()]
-    for lock in held:
-        lock.unlink(missing_ok=True)
-    return bool(held)
-
-
 def place_of(entry: Path) -> Path | None:
     """The worktree that an entry below `.git/worktrees` is for, whether or not it is there; None for half an entry."""
     link = text_of(entry / "gitdir")

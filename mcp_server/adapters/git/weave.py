@@ -105,7 +105,7 @@ class Weave:
         names = {ours: "the tip", theirs: (await self._named(theirs))}
         paths = tuple(sorted({path.removesuffix(f"~{ours}").removesuffix(f"~{theirs}") for _, _, path in stages}))
         seen = await self._commit(tree.decode(), onto, theirs, "epicwave: a conflict")
-        detail = f"{_notes(told[end + 1 :])}{await self._hunks(seen, paths)}"
+        detail = f"{_notes(told[end + 1 :])}{await self._hunks(seen, paths)}" or _notes(told[end + 1 :], hunks=False)
         for sha, name in names.items():
             detail = detail.replace(sha, name)
         return Conflicted(self.tip, paths, cut(detail))
@@ -121,13 +121,13 @@ class Weave:
         return (await self.repository.git.read(*argv, seen, "--", *paths, env=env)).text
 
 
-def _notes(told: list[bytes]) -> str:
-    """What git says of conflicts that are no hunks: deletions, renames, modes, types."""
+def _notes(told: list[bytes], *, hunks: bool = True) -> str:
+    """What git says of conflicts that are no hunks: deletions, renames, modes, types. Without hunks, of all."""
     lines: list[str] = []
     while told and told[0].isdigit():
         count = int(told[0])
         kind, text = (each.decode("utf-8", "replace") for each in told[count + 1 : count + 3])
-        if kind.startswith("CONFLICT") and not text.startswith("CONFLICT (content)"):
+        if kind.startswith("CONFLICT") and not (hunks and text.startswith("CONFLICT (content)")):
             lines.append(f"{' '.join(text.split())}\n")
         told = told[count + 3 :]
     return "".join(lines)
