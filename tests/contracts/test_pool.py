@@ -84,8 +84,8 @@ async def test_work_is_saved_before_its_worktree_goes_back(pooled: PooledWorld) 
 async def test_the_worktree_for_the_checks_comes_from_the_pool_and_goes_back(pooled: PooledWorld) -> None:
     await pooled.start_epic("e")
     await landed(pooled, S1, pooled.first, {"a.txt": "1\n"})
-    assert pooled.entries() == ["e/_integration"]
     pooled.write(await pooled.merge.checkout("e"), "out/built.o", "of a check\n")
+    assert pooled.entries() == ["e/_integration"]
     await pooled.merge.close("e")
     assert len(pooled.pool.idle) == 1
     async with pooled.worktrees.hold(S2, pooled.first) as path:
