@@ -16,7 +16,7 @@ from functools import lru_cache
 class Way(StrEnum):
     """How a file is settled that the tip and the branch have both changed."""
 
-    UNION = "union"  # the lines of both
+    UNION = "union"  # the lines of both, where neither side has taken any away
     OURS = "ours"  # the tip's side
     REGENERATE = "regenerate"  # the tip's side first, then a command makes the file anew
     AGENT = "agent"  # as any other file: a conflict goes back to the story

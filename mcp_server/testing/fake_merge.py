@@ -58,6 +58,11 @@ class FakeMerge:
         if git.is_ancestor(head, tip):
             return Landing(tip, tip, ())
         settled = {path: rule for path in git.changed(base, head) if (rule := rule_of(rules, path))}
+        sides = [git.commits[sha].files for sha in (base, tip, head)]
+        for path in [path for path, rule in settled.items() if rule.way is Way.UNION]:
+            before, *after = (set(files.get(path, "").splitlines()) for files in sides)
+            if not all(before <= lines for lines in after):
+                del settled[path]
         made = {path: rule.command for path, rule in settled.items() if rule.way is Way.REGENERATE}
         landed = self._joined(tip, base, head, settled)
         if landed == tip and set(git.changed(base, head)) <= made.keys():

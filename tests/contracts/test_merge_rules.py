@@ -56,6 +56,14 @@ async def test_the_lines_of_both_sides_are_kept_in_a_file_that_is_united(world: 
     assert world.files(landing.head) == {**START, "b.txt": "b\none\ntwo\n", "new.txt": "3\n"}
 
 
+@pytest.mark.parametrize(("here", "there"), [("b\none\n", "two\n"), ("one\n", "b\ntwo\n"), ("one\n", "two\n")])
+async def test_where_a_side_took_lines_away_nothing_is_united(world: World, here: str, there: str) -> None:
+    """A union would bring them back, and no conflict would tell."""
+    _, conflict = await both(world, {"b.txt": here}, {"b.txt": there, "new.txt": "3\n"})
+    assert isinstance(conflict, Conflicted)
+    assert conflict.paths == ("b.txt",)
+
+
 async def test_the_tips_side_stands_where_that_is_the_rule(world: World) -> None:
     _, landing = await both(world, {"dir/c.txt": "one\n"}, {"dir/c.txt": "two\n", "new.txt": "3\n"})
     assert isinstance(landing, Landing)

@@ -62,6 +62,9 @@ async def shared(
     theirs = frozenset(await repository.changed(fork, head) if has_merges else await _touched(repository, head, tip))
     paths = theirs & frozenset(await repository.changed(fork, tip)) if theirs else theirs
     settled = {path: rule for path in sorted(paths) if (rule := rule_of(rules, path))}
+    united = [path for path, rule in settled.items() if rule.way is Way.UNION]
+    for path in await _edited(repository, fork, (tip, head), united):
+        del settled[path]
     made = {path for path, rule in settled.items() if rule.way is Way.REGENERATE}
     doubtful = bool(paths) and (_has_attributes(theirs) or await _merges_oddly(repository))
     return Shared(paths, settled, only=bool(made) and theirs <= made, is_doubtful=doubtful)
@@ -71,6 +74,17 @@ async def _touched(repository: Repository, head: Sha, other: Sha) -> tuple[str, 
     """Paths that one of the commits changes which `head` has and `other` has not, merges left out."""
     look = ("--format=", "--no-show-signature", "--name-only", "--no-renames", "--no-relative", "--no-merges", "-z")
     return (await repository.git.read("log", *look, "--ignore-submodules=none", head, f"^{other}")).names
+
+
+async def _edited(repository: Repository, fork: Sha, sides: Sequence[Sha], paths: Sequence[str]) -> set[str]:
+    """Those of the paths in which one of the sides has taken lines away, which a union would bring back."""
+    found: set[str] = set()
+    for side in sides if paths else ():
+        look = ("diff", "--numstat", "--no-renames", "--no-relative", "--no-ext-diff", "--no-textconv", "-z")
+        told = await repository.git.read("--literal-pathspecs", *look, fork, side, "--", *paths)
+        rows = (name.split("\t", 2) for name in told.names)
+        found |= {path for _, gone, path in rows if gone != "0"}
+    return found
 
 
 def _has_attributes(paths: Iterable[str]) -> bool:
