@@ -26,6 +26,7 @@ from mcp_server.adapters.git.names import (
 )
 from mcp_server.adapters.git.repository import Repository, Tree, listed
 from mcp_server.core.spec import AttemptId, EpicId, Sha
+from mcp_server.land_port import Desk
 
 INTEGRATION = "refs/heads/epicwave/"
 
@@ -86,8 +87,9 @@ async def inventory(repository: Repository, root: Path) -> Inventory:
     folders = [path for path in folders if path not in {*idle, *trash}]
     by_name = {path: attempt_of_folder(*path.relative_to(root).parts) for path in folders}
     integrations = {path.parent.name: path for path in folders if path.name == INTEGRATION_FOLDER}
+    known = {INTEGRATION_FOLDER, *Desk}  # the next landing or rollback clears a desk that a kill has left
     strange = [ref for ref in refs if attempt_of_ref(ref) is None]
-    strange += [str(path) for path, whose in by_name.items() if whose is None and path.name != INTEGRATION_FOLDER]
+    strange += [str(path) for path, whose in by_name.items() if whose is None and path.name not in known]
     found = {attempt for attempt in (*map(attempt_of_ref, refs), *by_name.values()) if attempt is not None}
     others = [tree for tree in trees if tree.path not in ours]
     return Inventory(
