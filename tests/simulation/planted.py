@@ -47,9 +47,9 @@ BUGS: dict[str, Bug] = {
     ),
     "a merge frees nobody": Bug("stories._moved", "in shape.dependents[place]", "in ()"),
     "what was freed stays ready": Bug("stories._moved", "elif was is StoryState.QUEUED:", "elif False:"),
-    "overlap ignored": Bug("settle.clash", "overlap(story.spec.files, other.spec.files)", "()"),
+    "overlap ignored": Bug("apart.clash", "contested(mine, terms, footprint_of(other), other.terms)", "()"),
     "files freed before the merge": Bug(
-        "settle.clash", "in begun:", "in ((e, s) for e, s in begun if s.state in LIVE):"
+        "apart.clash", "in begun:", "in ((e, s) for e, s in begun if s.state != 'merging'):"
     ),
     "stopping counted as free": Bug("settle.occupied", "else LIVE", "else LIVE - {StoryState.STOPPING}"),
     "merge queue takes no slot in sequence": Bug(
