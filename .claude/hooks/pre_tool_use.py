@@ -18,7 +18,7 @@ PLACED = {"claim_story", "report_story"}
 """Tools that are told their caller: an MCP server cannot see which sub-agent calls, nor where that one works."""
 READ_ONLY = {"story_status"}
 ALLOWED = PLACED | READ_ONLY | {"plan_epic", "start_wave"}
-"""Tools that need no question. `cancel_epic` and `steer_epic` are for a human to confirm."""
+"""Tools that need no question. `cancel_epic`, `steer_epic` and `land_epic` are for a human to confirm."""
 AGENTS = {"claude", "cursor", "codex", "gemini", "opencode"}
 """What `start_wave(agent=...)` may name without a question; anything else may be a command line."""
 WORKERS = {"story-worker", "epicwave:story-worker"}

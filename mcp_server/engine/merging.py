@@ -63,11 +63,9 @@ async def integrate(context: Context) -> BranchMerged | MergeRefused:
             first = await rebased(context, attempt)
             if isinstance(first, Conflicted):
                 return await _conflict(context, first)
-            if first.head == first.onto:
-                with anyio.CancelScope(shield=True):
-                    if await ports.merge.advance(attempt, first.onto, first.head):
-                        return await landed(context, attempt, first.head, story.files_changed)
-                continue
+            with anyio.CancelScope(shield=True):
+                if first.head == first.onto and await ports.merge.advance(attempt, first.onto, first.head):
+                    return await landed(context, attempt, first.head, story.files_changed)
             batch = await _chained(context, first)
             verdict = await _proved(context, batch)
             if not verdict.good:

@@ -8,7 +8,7 @@ import anyio
 
 from mcp_server.core.events import Rollback, RollbackGivenUp, RollbackProven, StoriesRolledBack
 from mcp_server.core.limits import Policy
-from mcp_server.core.model import CheckRun, Epic, Ledger, RollingBack, Story
+from mcp_server.core.model import Epic, Ledger, RollingBack, Story
 from mcp_server.core.policy import backoff_s
 from mcp_server.core.rollback import still_stands, to_roll_back
 from mcp_server.core.spec import AttemptId, EpicId, StoryId
@@ -60,9 +60,8 @@ async def _tried(engine: Engine, asked: RollBack, policy: Policy) -> StoriesRoll
     reverts = await ports.land.revert(name, [_undo(name, story) for story in stories], asked.reason)
     if isinstance(reverts, Clash):
         raise _clash(epic, stories, reverts)
-    going, runs = tuple(s.spec.id for s in stories), tuple[CheckRun, ...]()
-    if reverts.head != reverts.onto:
-        runs = await prove(ports, epic, policy, Desk.ROLLBACK, reverts.head, going)
+    going = tuple(s.spec.id for s in stories)
+    runs = await prove(ports, epic, policy, Desk.ROLLBACK, reverts.head, going)
     rolling = RollingBack(
         going,
         tuple(s.attempt for s in stories),
@@ -82,16 +81,16 @@ async def _tried(engine: Engine, asked: RollBack, policy: Policy) -> StoriesRoll
 async def _moved(engine: Engine, name: EpicId, rolling: RollingBack) -> Rollback:
     """Git moves, or does not, and that is told. After `LOOKS` faults it is left on record, to be asked again."""
     fact: Rollback | None = None
+    faults = 0
     with anyio.CancelScope(shield=True):  # once git moves, the fact must follow
-        for faults in range(1, LOOKS + 1):
+        while fact is None:
             try:
                 fact = await outcome(engine.ports, name, rolling, engine.now_s())
-                break
             except Fault:
+                faults += 1
                 if faults == LOOKS:
                     raise
                 await anyio.sleep(backoff_s(faults))
-    assert fact is not None, "it came out somehow"  # noqa: S101 - for the type checker
     engine.submit(fact)
     return fact
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mcp_server.core.events import EpicLanded, RollbackGivenUp
-from mcp_server.core.landing import is_proven, landing_words, tree_checks
+from mcp_server.core.landing import is_proven, landing_words, since_landing, tree_checks
 from mcp_server.core.model import CheckRun, Proven, RollingBack
 from mcp_server.core.rollback import still_stands, to_roll_back
 from mcp_server.core.why import alerts, why
@@ -202,3 +202,14 @@ def test_the_whole_tree_must_pass_each_check_of_the_epic_once_and_the_guards_of_
     life.merge("a", "b")
     assert tree_checks(life.epic, policy) == (lint, test, two, one)
     assert tree_checks(life.epic, policy, without=("a",)) == (lint, test, one)
+
+
+def test_what_builds_on_it_in_two_ways_goes_once() -> None:
+    life = Life(story("a"), story("b", "a"), story("c", "a"), story("d", "b", "c"))
+    life.start()
+    life.merge("a", "b", "c", "d")
+    assert _order(life, "a") == ["d", "c", "b", "a"]
+
+
+def test_of_an_epic_that_was_never_landed_nothing_came_since() -> None:
+    assert since_landing(_merged("a").epic) == []

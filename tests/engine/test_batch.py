@@ -12,9 +12,12 @@ import pytest
 
 from mcp_server.adapters.git.names import landed_ref
 from mcp_server.core.events import BranchMerged, MergeProven, MergeRefused
-from mcp_server.core.spec import AttemptId
+from mcp_server.core.spec import AttemptId, Sha
 from mcp_server.core.why import alerts
+from mcp_server.engine import merging
+from mcp_server.engine.context import Context
 from mcp_server.errors import Fault, FaultCause
+from mcp_server.ports import Conflicted, Landing
 from mcp_server.testing.world import World, a_world, story
 
 pytestmark = pytest.mark.anyio
@@ -192,3 +195,19 @@ async def test_cancel_while_a_batch_is_checked_saves_the_work_of_all_of_it() -> 
         await world.rest()
         assert world.states() == {"a": "merged", "b": "cancelled", "c": "cancelled"}
         assert all(world.truth.saved(AttemptId("e", name, 1)) for name in "bc")
+
+
+async def test_whoever_conflicts_behind_the_head_has_a_turn_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disjoint files may conflict all the same: one story made a folder where another made a file."""
+    right = merging.rebased
+
+    async def rebased(context: Context, attempt: AttemptId, onto: Sha | None = None) -> Landing | Conflicted:
+        if attempt.story == "c" and onto is not None:
+            return Conflicted(onto, ("c.txt",), "both")
+        return await right(context, attempt, onto)
+
+    monkeypatch.setattr(merging, "rebased", rebased)
+    async with _queue(*"abc") as world:
+        await world.rest()
+        assert set(world.states().values()) == {"merged"}
+        assert (_checks(world), _refused(world)) == (3, [])

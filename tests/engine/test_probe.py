@@ -225,3 +225,11 @@ async def test_a_probe_that_cannot_even_be_closed_is_nobodys_trouble() -> None:
 async def test_an_engine_without_a_probe_sees_nothing() -> None:
     assert await Blind().look([Sight(A, "base")]) == Look({}, changed=False)
     await Blind().close()
+
+
+async def test_who_is_not_at_work_is_not_waited_for() -> None:
+    async with a_world() as world:
+        world.plan(story("a"))
+        before = anyio.current_time()
+        await world.engine.watch.looked(AttemptId("e", "a", 1))
+        assert anyio.current_time() == before

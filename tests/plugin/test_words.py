@@ -38,8 +38,8 @@ FORMS = ("mcp__plugin_epicwave_epicwave__", "mcp__epicwave__")
 HOST_TOOLS = {"Read", "Grep", "Glob", "Edit", "Write", "NotebookEdit", "Bash", "Agent", "Skill"}
 OTHER_WORDS = {"name", "files"}
 """Of the host's Agent tool; of an epic file."""
-FOR_THE_LEAD = {"plan_epic", "start_wave", "story_status", "cancel_epic", "steer_epic"}
-FOR_A_HUMAN = {"cancel_epic", "steer_epic"}
+FOR_THE_LEAD = {"plan_epic", "start_wave", "story_status", "cancel_epic", "steer_epic", "land_epic"}
+FOR_A_HUMAN = {"cancel_epic", "steer_epic", "land_epic"}
 """Tools that no hook allows without a question."""
 FOR_THE_WORKER = {"claim_story", "report_story"}
 

@@ -23,9 +23,8 @@ from mcp_types import (
     InputResponses,
     UrlElicitationCapability,
 )
-from pydantic import BaseModel
 
-from mcp_server.server import ask
+from mcp_server.server import ask, paging
 from mcp_server.server.ask import ask_human, can_ask, client_name
 from mcp_server.server.expose import expose
 from tests.server.lead import ERAS, Era, text_of
@@ -37,7 +36,7 @@ Human = tuple[ElicitationFnT, list[str]]
 ASKED = "Which of the two tables?"
 
 
-class Reply(BaseModel):
+class Reply(paging.Reply):
     """What the example tool answers."""
 
     answer: str

@@ -238,7 +238,7 @@ async def test_a_whole_epic_of_six_stories_costs_its_lead_little(modern: Lead, s
     replies = [await modern.ask("plan_epic", epic_file="epic.yaml")]
     start = {"through": "all", "strategy": "asyncio", "slots": 3, "agent": "scripted"}
     replies.append(await modern.ask("start_wave", epic="notes", **start))
-    while "git merge" not in replies[-1]["next"]:
+    while "land_epic" not in replies[-1]["next"]:
         replies.append(await modern.ask("story_status", epic="notes", since=replies[-1]["cursor"], wait_s=45))
     replies.append(await modern.ask("story_status", epic="notes"))
     total = sum(map(count_json, replies))

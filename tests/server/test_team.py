@@ -303,7 +303,10 @@ async def test_what_sub_agents_left_is_cleared_once_the_hosts_worktrees_are_gone
     scene.git("worktree", "remove", "--force", agent.place)
     async with leading(build(scene.repo)) as again:
         await again.refused("start_wave", epic="notes")
-        assert list(scene.refs("refs/heads/epicwave-work/", "refs/epicwave/")) == ["refs/epicwave/landed/notes/S1/1"]
+        assert list(scene.refs("refs/heads/epicwave-work/", "refs/epicwave/")) == [
+            "refs/epicwave/landed/notes/S1/1",
+            "refs/epicwave/recovery/notes/000001",
+        ]
 
 
 async def test_hooks_end_a_lease_at_once_and_keep_nobody_twice(modern: Lead, scene: Scene) -> None:

@@ -30,7 +30,7 @@ async def test_an_epic_runs_to_merged_and_its_checks_are_run_on_the_merged_tree(
     assert {"S1.md", "S2.md", "S3.md"} <= scene.tree("epicwave/notes").keys()
     status = await lead.ask("story_status", epic="notes")
     assert (status["epics"][0]["state"], status["epics"][0]["counts"]) == ("done", {"merged": 3})
-    assert "git merge" in status["next"]
+    assert "land_epic(epic='notes')" in status["next"]
     (scene.repo / "epic.yaml").unlink()
     assert scene.checkout() == before
     await until(lambda: not scene.leftovers())
