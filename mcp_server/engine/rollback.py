@@ -91,6 +91,7 @@ async def _moved(engine: Engine, name: EpicId, rolling: RollingBack) -> Rollback
                 if faults == LOOKS:
                     raise
                 await anyio.sleep(backoff_s(faults))
+    assert fact is not None, "it came out somehow"  # noqa: S101 - for the type checker
     engine.submit(fact)
     return fact
 
