@@ -121,8 +121,8 @@ def _is_attended(console: Console) -> bool:
 
 
 def _says_yes(console: Console) -> bool:
-    console.print("Allow them from now on? [y/N] ", end="")
     with _interruptible():
+        console.print("Allow them from now on? [y/N] ", end="")
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 

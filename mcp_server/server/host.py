@@ -179,7 +179,7 @@ class Host:
             async with running(self._home.ports(journal), goes_on=self._goes_on, tell=self._tell) as engine:
                 yield engine
         finally:
-            if engine is not None and not is_busy(engine.ledger):
+            if engine is not None and not (self._goes_on and is_busy(engine.ledger)):
                 with anyio.CancelScope(shield=True):
                     await self._home.put_away(PUT_AWAY_S)
 

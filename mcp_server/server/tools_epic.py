@@ -50,13 +50,13 @@ HOST_WORKTREES = ".claude/worktrees/"
 async def plan_epic(
     ctx: Context[Session],
     epic_file: Annotated[
-        str | None, Field(description="Path of the epic: YAML, or Markdown as BMAD writes it.")
+        str | None, Field(description="YAML, or Markdown as BMAD writes it.")
     ] = None,
     epic_text: Annotated[str | None, Field(description="The epic itself, instead of a file.")] = None,
     redo: Annotated[bool, Field(description="Run stories that the file marks as done, too.")] = False,
-    offset: Annotated[int, Field(ge=0, description="more_offset of the last reply, for the next page.")] = 0,
+    offset: Annotated[int, Field(ge=0, description="more_offset of the last reply.")] = 0,
 ) -> PlanReply:
-    """Read and validate an epic and plan its DAG: waves, critical path, file conflicts, every error with its line.
+    """Read and validate an epic and plan its DAG: waves, critical path, file conflicts, errors by line.
 
     Nothing starts. Plan an edited file again to take the changes; merged stories stay merged.
     """
@@ -102,7 +102,7 @@ async def start_wave(
     retry: Annotated[bool, Field(description="Failed and cancelled ones too.")] = False,
     notes: Annotated[dict[str, str] | None, Field(description="By story: answer or advice for its brief.")] = None,
 ) -> WaveReply | InputRequiredResult:
-    """Start stories, each with an agent in its own git worktree. Answers at once; do what `next` says.
+    """Start stories, each with an agent in its own git worktree. Answers at once; do as `next` says.
 
     A story starts when its dependencies are merged and a slot and its files are free. What passes the checks lands on
     the branch epicwave/<epic>.

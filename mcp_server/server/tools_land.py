@@ -29,7 +29,7 @@ async def land_epic(
         Literal["auto", "ff", "merge", "squash", "pr"], Field(description="auto: ff if possible, else merge.")
     ] = "auto",
     into: Annotated[str | None, Field(description="A branch; else the checkout's own.")] = None,
-    partial: Annotated[bool, Field(description="Though stories are not merged.")] = False,
+    partial: Annotated[bool, Field(description="Not all merged.")] = False,
 ) -> LandReply:
     """Bring epicwave/<epic> to the user's branch, or open a pull request. Only when the user asked for it.
 

@@ -62,7 +62,7 @@ async def story_status(
     story: Annotated[str | None, Field(description="One story, with its log and last failure.")] = None,
     since: Annotated[int | None, Field(description="Cursor of an earlier reply: only what changed after it.")] = None,
     wait_s: Annotated[float, Field(ge=0, le=WAIT_MAX_S, description="Wait so long for news.")] = 0,
-    offset: Annotated[int, Field(ge=0, description="more_offset of the last reply, for the next page.")] = 0,
+    offset: Annotated[int, Field(ge=0, description="more_offset of the last reply.")] = 0,
 ) -> StatusReply:
     """How far an epic is, and why each story that is not running is not.
 

@@ -240,7 +240,7 @@ def test_what_is_no_message_is_survived(scene: Scene) -> None:
         number = wire.send("tools/list")
         while (answer := wire.receive()).get("id") != number:
             assert "error" in answer
-        assert len(answer["result"]["tools"]) == 7
+        assert len(answer["result"]["tools"]) == 8
 
 
 async def test_two_editor_windows_see_the_same_epic(scene: Scene) -> None:
