@@ -88,8 +88,11 @@ def forget(repository: Repository, entry: Path) -> None:
     """Remove one entry below `.git/worktrees`. Raises `Fault(disk)`."""
     gone = repository.state_dir / "tmp" / f"entry-{secrets.token_hex(4)}"
     with disk_faults(f"{entry} could not be removed"):
-        gone.parent.mkdir(parents=True, exist_ok=True)
-        entry.rename(gone)
+        try:
+            gone.parent.mkdir(parents=True, exist_ok=True)
+            entry.rename(gone)
+        except OSError:  # our folder is on another disk, or that one is full
+            shutil.rmtree(entry)
     shutil.rmtree(gone, ignore_errors=True)
 
 
