@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import anyio
 import pytest
 
 from mcp_server.adapters.git import pool as pools
+from mcp_server.adapters.git import trees
 from mcp_server.adapters.git.pool import Keeping, Pool
 from mcp_server.adapters.git.repository import Repository
 from mcp_server.adapters.git.worktrees import GitWorktrees
@@ -377,3 +379,18 @@ async def test_the_pool_is_given_up_when_room_is_short(pooled: PooledWorld, monk
         await pooled.worktrees.free_mb()
         assert pooled.pool.idle == ()
     assert pooled.pool.idle == ()
+
+
+async def test_an_entry_of_gits_list_goes_where_our_folder_is_on_another_disk(
+    pooled: PooledWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = pooled.repository.common_dir / "worktrees" / "S1-1"
+    listed.mkdir(parents=True)
+    (listed / "gitdir").write_text("/nowhere/.git\n")
+
+    def elsewhere(_path: Path, _target: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "rename", elsewhere)
+    trees.forget(pooled.repository, listed)
+    assert not listed.exists()
