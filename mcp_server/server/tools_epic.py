@@ -49,9 +49,7 @@ HOST_WORKTREES = ".claude/worktrees/"
 
 async def plan_epic(
     ctx: Context[Session],
-    epic_file: Annotated[
-        str | None, Field(description="YAML, or Markdown as BMAD writes it.")
-    ] = None,
+    epic_file: Annotated[str | None, Field(description="YAML, or Markdown as BMAD writes it.")] = None,
     epic_text: Annotated[str | None, Field(description="The epic itself, instead of a file.")] = None,
     redo: Annotated[bool, Field(description="Run stories that the file marks as done, too.")] = False,
     offset: Annotated[int, Field(ge=0, description="more_offset of the last reply.")] = 0,
