@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
 from mcp_server.core import argv
 from mcp_server.core.limits import Policy
 from mcp_server.core.model import CheckRun, Epic, Story, StoryState
-from mcp_server.core.spec import Argv, EpicSpec, Limits, Sha
+from mcp_server.core.spec import Argv, EpicSpec, Limits, Sha, StoryId
 
 MAX_CHECK_S = 7 * 86_400
 """The longest time limit that a check can be given."""
@@ -43,8 +43,16 @@ def checks_of(epic: Epic, story: Story, policy: Policy) -> tuple[Argv, ...]:
     The configuration's checks, the epic's, the guards of its merged stories in the order of their merges, the story's
     own checks, its own guards. The guards of a story that is not merged any more are gone.
     """
-    left = chain.from_iterable(merged.spec.guards for merged in _guarding(epic))
-    return tuple(dict.fromkeys((*policy.checks, *epic.spec.checks, *left, *story.spec.checks, *story.spec.guards)))
+    return tuple(dict.fromkeys((*tree_checks(epic, policy), *story.spec.checks, *story.spec.guards)))
+
+
+def tree_checks(epic: Epic, policy: Policy, without: Collection[StoryId] = ()) -> tuple[Argv, ...]:
+    """What the tree of the whole epic must pass, `without` some stories: each once.
+
+    The configuration's checks, the epic's, and the guards of its merged stories in the order of their merges.
+    """
+    left = chain.from_iterable(merged.spec.guards for merged in _guarding(epic) if merged.spec.id not in without)
+    return tuple(dict.fromkeys((*policy.checks, *epic.spec.checks, *left)))
 
 
 def limit_s(epic: Epic, stories: Iterable[Story], policy: Policy, command: Argv) -> float:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from mcp_server.core.events import EpicLanded
-from mcp_server.core.limits import Policy
 from mcp_server.core.model import HOLDS_FILES, SATISFIES, Epic, LandedAs, Ledger, StoryState
 from mcp_server.core.spec import EpicId, Sha, StoryId
 from mcp_server.core.steer import epic_of
@@ -56,16 +53,6 @@ def is_proven(epic: Epic, tip: Sha) -> bool:
     """True when the last checks ran, green, on this very commit: at the end of a batch, or after a rollback."""
     merged = epic.stories.in_state(StoryState.MERGED)
     return tip == epic.undone or any(s.proven is not None and (s.proven.at or s.proven.head) == tip for s in merged)
-
-
-def tree_checks(epic: Epic, policy: Policy, without: Collection[StoryId] = ()) -> tuple[tuple[str, ...], ...]:
-    """What the tree of the whole epic must pass, `without` some stories: each once.
-
-    The configuration's checks, the epic's, and the guards of its merged stories in the order of their merges.
-    """
-    merged = sorted(epic.stories.in_state(StoryState.MERGED), key=lambda s: s.merge_rank)
-    guards = [guard for s in merged if s.spec.id not in without for guard in s.spec.guards]
-    return tuple(dict.fromkeys((*policy.checks, *epic.spec.checks, *guards)))
 
 
 def landed(epic: Epic, event: EpicLanded, seq: int) -> Epic:

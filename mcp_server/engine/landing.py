@@ -14,13 +14,12 @@ from mcp_server.core.landing import is_proven, landable
 from mcp_server.core.limits import Policy
 from mcp_server.core.model import CheckRun, Epic, StoryState
 from mcp_server.core.spec import EpicId, Sha
+from mcp_server.engine.context import PATHS_SHOWN
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.proving import prove
 from mcp_server.errors import Code, Fault, FaultCause, Refused
 from mcp_server.land_port import Candidate, Clash, Desk, How, Target
 from mcp_server.ports import Ports
-
-PATHS_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)

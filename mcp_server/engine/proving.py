@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection
 
-from mcp_server.core.checks import limit_s
-from mcp_server.core.landing import tree_checks
+from mcp_server.core.checks import limit_s, tree_checks
 from mcp_server.core.limits import Policy
 from mcp_server.core.model import NO_PORTS, CheckRun, Epic
 from mcp_server.core.spec import AttemptId, Sha, StoryId

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from mcp_server.core.checks import tree_checks
 from mcp_server.core.events import EpicLanded, RollbackGivenUp
-from mcp_server.core.landing import is_proven, landing_words, since_landing, tree_checks
+from mcp_server.core.landing import is_proven, landing_words, since_landing
 from mcp_server.core.model import CheckRun, Proven, RollingBack
 from mcp_server.core.rollback import still_stands, to_roll_back
 from mcp_server.core.why import alerts, why
