@@ -227,3 +227,11 @@ def test_what_cannot_be_deleted_does_not_keep_the_thread_busy(tmp_path: Path, mo
     trash.empty_later()
     assert trash.settle(20)
     assert not trash.folder.exists()
+
+
+def test_an_engine_killed_between_the_files_and_their_folder_leaves_no_empty_folder(tmp_path: Path) -> None:
+    trash = Trash(tmp_path / "_trash")
+    trash.folder.mkdir()
+    trash.empty_later()
+    assert trash.settle(20)
+    assert not trash.folder.exists()

@@ -56,9 +56,13 @@ class Trash:
             self.folder.rmdir()
 
     def empty_later(self) -> None:
-        """The same in a thread, one at a time; soon."""
+        """The same in a thread, one at a time; soon. An empty folder, left by a killed engine, goes here and now."""
         with self._lock:
-            if self._thread is not None or not self._left():
+            if self._thread is not None:
+                return
+            if not self._left():
+                with suppress(OSError):
+                    self.folder.rmdir()
                 return
             self._thread = threading.Thread(target=self._work, name="epicwave-trash", daemon=True)
             self._thread.start()
