@@ -42,6 +42,9 @@ MOST_ENGINES = 60
 ENGINE_S = 240.0
 """An engine that has not come to its end by then is stuck."""
 
+SHOWN_EVERY = 20
+"""Epics between two lines that say how far it is."""
+
 
 @dataclass(slots=True)
 class Epic:
@@ -145,6 +148,8 @@ def main() -> int:
     with ProcessPoolExecutor(asked.jobs, mp_context=multiprocessing.get_context("fork")) as pool:
         for epic in pool.map(partial(one, asked.seed, asked.stories, asked.at, asked.keep), numbers):
             epics.append(epic)
+            if len(epics) % SHOWN_EVERY == 0:
+                print(f"{len(epics)} epics, {time.monotonic() - began_s:.0f} s", flush=True)
             if epic.exceptions:
                 again = f"--seed {asked.seed} --stories {asked.stories} --only {epic.number}"
                 again += f" --at '{asked.at}'" if asked.at else ""

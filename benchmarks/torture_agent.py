@@ -133,11 +133,11 @@ class Work:
             self.tell("removed", tokens=tokens)
 
     def rename(self) -> None:
-        """A shared file gets another name."""
+        """A shared file gets another name, which no file has: else what is in that one would go unsaid."""
         found = sorted(Path("shared").glob("*.txt"))
         if found:
             path = self.dice.choice(found)
-            path.rename(path.with_name(f"{path.stem}-{self.attempt}.txt"))
+            path.rename(path.with_name(f"{path.stem}-{self.name}.txt"))
 
 
 def well(work: Work) -> None:
