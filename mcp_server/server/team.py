@@ -87,11 +87,12 @@ def spawn_words(epic: EpicId, number: int, client: str, *, plugin: bool) -> str:
     calls = f"{number} Agent call{'s' if number > 1 else ''}"
     if client.startswith("cursor"):
         return (
-            f"In ONE message start {number} subagent{'s' if number > 1 else ''} story-worker, each with the prompt: "
+            f"In ONE message start {number} subagent{'s' if number > 1 else ''} story-worker (one that fails to start: "
+            "again), each with the prompt: "
             f"{prompt} Work only in the worktree that it names."
         )
     kind = "epicwave:story-worker" if plugin else "story-worker"
     return (
-        f"In ONE message make {calls} with subagent_type {kind!r}, isolation 'worktree', no name, "
+        f"In ONE message make {calls} (one that fails: again) with subagent_type {kind!r}, isolation 'worktree', no name, "
         f"description 'epicwave story', prompt: {prompt}"
     )

@@ -78,7 +78,7 @@ async def test_a_question_that_the_human_does_not_answer_waits_in_the_status(
 def test_the_instruction_is_in_the_words_of_the_host(client: str, plugin: bool, words: list[str]) -> None:
     said = spawn_words("e", 2, client, plugin=plugin)
     assert said.startswith("In ONE message")
-    assert all(word in said for word in [*words, "claim_story(epic='e', whole=true)"]), said
+    assert all(word in said for word in [*words, ": again)", "claim_story(epic='e', whole=true)"]), said
 
 
 async def test_sub_agents_that_are_on_their_way_are_not_spawned_again(modern: Lead, scene: Scene) -> None:

@@ -23,6 +23,8 @@ LOOK_S = 0.05
 MEET_S = 60.0
 LOST = "lost.txt"
 """Beside the log: where a script did not know what to do, because what it was told did not say it."""
+ALONE = "were to meet here, and did not"
+"""In such a line, where agents who should have been at work side by side were not."""
 LEFT = "left.txt"
 """Beside the log: one line for each process that still lived long after its command had ended."""
 
@@ -141,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         for said in turn:
             if isinstance(said, Meet) and not self._shared.met(said.number, request.working_directory):
-                self._shared.lose(request, f"{said.number} were to meet here, and did not")
+                self._shared.lose(request, f"{said.number} {ALONE}")
             if isinstance(said, Fail):
                 return self._error(said.status, said.kind, "the script wants it so", said.headers)
         return self._message(body, request, [said for said in turn if isinstance(said, Say | Use)])

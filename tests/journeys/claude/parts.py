@@ -14,6 +14,7 @@ from tests.journeys.claude.request import Json, Request, Told, found
 NOT_THERE = "No such tool available"
 """The client's own words while our server is still starting."""
 STARTING_TRIES = 20
+SPAWN_TRIES = 3
 
 NOTHING = "There was nothing to claim."
 
@@ -165,6 +166,16 @@ def spawned(instruction: str, *, background: bool = False) -> Turn:
     return [Use("Agent", call)] * int(number)
 
 
+def enlisted(reply: Json, *, background: bool = False) -> Generator[Turn, Told, list[Told]]:
+    """Spawn whom a reply asks for; a call that the client fails is made again, as the reply says."""
+    calls = spawned(reply["instruction"], background=background)
+    told: list[Told] = []
+    while calls and len(told) < SPAWN_TRIES:
+        told.append((yield calls))
+        calls = calls[: sum(answer.failed for answer in told[-1].answers)]
+    return told
+
+
 def started(**wishes: object) -> Generator[Turn, Told, Json]:
     """Plan the epic and start it as the answer says; the reply of the start."""
     told = yield [ours("plan_epic", epic_file="epic.yaml")]
@@ -180,7 +191,7 @@ def conducted(reply: Json) -> Generator[Turn, Told, Json]:
     """Spawn whom each answer asks for, wait for them, ask for the status; the last one, when the epic is at rest."""
     while True:
         if reply.get("spawn"):
-            yield spawned(reply["instruction"])
+            yield from enlisted(reply)
         reply = yield from status(reply)
         if reply["epics"][0]["state"] != "active":
             return reply
@@ -199,8 +210,7 @@ def directed(reply: Json) -> Generator[Turn, Told, Json]:
     alive: frozenset[str] = frozenset()
     while True:
         if reply.get("spawn"):
-            launched = yield spawned(reply["instruction"], background=True)
-            alive = (alive | agents(launched)) - gone(launched)
+            alive |= yield from busied(reply)
         if alive:
             alive -= gone((yield [Say("The workers work.")]))
         told = yield [ours("story_status", **spoken("story_status", reply["next"]))]
@@ -210,9 +220,12 @@ def directed(reply: Json) -> Generator[Turn, Told, Json]:
             return reply
 
 
-def agents(launched: Told) -> frozenset[str]:
-    """Ids of the sub-agents that were started in the background."""
-    return frozenset(found(r"agentId: (\w+)", answer.text) for answer in launched.answers)
+def busied(reply: Json) -> Generator[Turn, Told, frozenset[str]]:
+    """Spawn whom a reply asks for in the background; ids of those that work."""
+    told = yield from enlisted(reply, background=True)
+    begun = [answer for each in told for answer in each.answers if not answer.failed]
+    ids = frozenset(found(r"agentId: (\w+)", answer.text) for answer in begun)
+    return ids.difference(*map(gone, told))
 
 
 def gone(told: Told) -> frozenset[str]:

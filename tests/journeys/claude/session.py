@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tests.journeys.claude.box import Ran, run_in_box
 from tests.journeys.claude.checkout import Checkout, left_behind
-from tests.journeys.claude.cost import Cost, of_lead
+from tests.journeys.claude.cost import Cost, answers, of_lead
+from tests.journeys.claude.fake_api import ALONE
 
 TIMEOUT_S = 150
 COST = "cost"
@@ -29,13 +30,18 @@ def run_session(script: str, repository: Path, scratch: Path, *options: str, fir
 def held_to(repository: Path) -> Generator[list[Ran]]:
     """What is run in the block and put into the list has ended well, and has kept its hands off what is not its own.
 
-    The user's checkout is as it was, byte for byte; no process, worktree, lock or branch of an attempt is left.
+    The user's checkout is as it was, byte for byte; no process, worktree, lock or branch of an attempt is left. Who did
+    not come to a meeting is let off where the client itself has told the lead that it could not start a sub-agent.
     """
     before = Checkout.of(repository)
     all_ran: list[Ran] = []
     yield all_ran
     for ran in all_ran:
-        assert not ran.lost, "\n".join(dict.fromkeys(ran.lost))
+        unstarted = [
+            answer.text for answer in answers(ran.requests, lead=True) if answer.failed and answer.tool == "Agent"
+        ]
+        lost = [line for line in dict.fromkeys(ran.lost) if not (unstarted and ALONE in line)]
+        assert not lost, "\n".join(lost + unstarted)
         assert ran.exit_code == 0, ran.stdout + ran.stderr
         assert not ran.left, ran.left
     after, left = Checkout.of(repository), left_behind(repository)

@@ -9,16 +9,16 @@ from tests.journeys.claude.fake_api import Fail, Meet, Say, Think, Use
 from tests.journeys.claude.parts import (
     NOTHING,
     Step,
-    agents,
+    busied,
     claimed,
     committed,
     conducted,
     directed,
     ended,
+    enlisted,
     gone,
     reported,
     run,
-    spawned,
     started,
     status,
     taken,
@@ -52,8 +52,7 @@ def mortal(request: Request) -> Playing:
 def undertaker(request: Request) -> Playing:
     """A lead two of whose workers end by themselves, and who stops the third."""
     reply = yield from started()
-    launched = yield spawned(reply["instruction"], background=True)
-    alive = agents(launched) - gone(launched)
+    alive = yield from busied(reply)
     while len(alive) > 1:
         alive -= gone((yield [Say("The workers work.")]))
     yield [Use("TaskStop", {"task_id": next(iter(alive))})]
@@ -141,7 +140,7 @@ def tireless(request: Request) -> Playing:
 def repentant(request: Request) -> Playing:
     """A lead that cancels the epic when all its workers have written, and stops who does not end by itself."""
     reply = yield from started()
-    yield spawned(reply["instruction"], background=True)
+    yield from busied(reply)
     at_work = 0
     while at_work < 3:
         told = yield [Think(1.0), ours("story_status", epic=reply["epic"])]
@@ -174,7 +173,7 @@ def puzzled(request: Request) -> Playing:
 def asked(request: Request) -> Playing:
     """A lead that finds a question in the status, and hands on the answer."""
     reply = yield from started()
-    yield spawned(reply["instruction"])
+    yield from enlisted(reply)
     reply = yield from status(reply)
     asking = next(story for story in reply["stories"] if "Which colour?" in story["why"])
     notes = {asking["story"]: "blue"}
