@@ -93,6 +93,6 @@ def spawn_words(epic: EpicId, number: int, client: str, *, plugin: bool) -> str:
         )
     kind = "epicwave:story-worker" if plugin else "story-worker"
     return (
-        f"In ONE message make {calls} (one that fails: again) with subagent_type {kind!r}, isolation 'worktree', no name, "
-        f"description 'epicwave story', prompt: {prompt}"
+        f"In ONE message make {calls} (one that fails: again) with subagent_type {kind!r}, isolation 'worktree', "
+        f"no name, description 'epicwave story', prompt: {prompt}"
     )
