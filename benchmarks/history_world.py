@@ -9,12 +9,18 @@ What a story does to a file is lines of its own, so that in the end every order 
 The chance is `0.05 + 0.01 * hunks * hunks`, at most 0.4: measured by `history_chance.py` in the history of this project
 on consecutive changes to a file of which the later one replaces no line of the earlier one. It gives 20 % for pairs of
 such commits, where 19 % of 152 conflicted in truth.
+
+An agent whose brief tells of a conflict does what the brief says: it brings its saved commits to the new base with the
+command that is given there, writes its lines anew in the files where git stops, and goes on. That is a change of its
+own: it takes what a story takes that has as many lines as this one has in those files. Or it is asked to begin again.
 """
 
 from __future__ import annotations
 
 import math
 import random
+import re
+import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +40,13 @@ APART = 3
 """Lines that nobody touches between two places."""
 CHECK_S = 10.0
 """What the check of a merged tree takes."""
+PICK = re.compile(r"Start with `git (cherry-pick [^`]+)`")
+"""How a brief says where to begin with mending a conflict."""
+
+
+def minutes_for(lines: float) -> float:
+    """What an agent works for on a change of so many lines."""
+    return 2.0 + 0.5 * math.sqrt(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +60,7 @@ class Change:
     @property
     def minutes(self) -> float:
         """What its agent works for."""
-        return 2.0 + 0.5 * math.sqrt(self.lines)
+        return minutes_for(self.lines)
 
     @property
     def hunks(self) -> int:
@@ -133,14 +146,36 @@ class History:
 
     def work(self, story: str, tree: Path) -> None:
         """What its agent does in a worktree, and the commit."""
-        for path, lines in self.writes.get(story, {}).items():
-            file = tree / path
-            now = file.read_text("utf-8").splitlines()
-            file.write_text("\n".join(lines.get(line[:5], line) for line in now) + "\n", "utf-8")
+        for path in self.writes.get(story, {}):
+            self._write(story, path, tree)
         if story not in self.writes:
             (tree / f"{story}.txt").write_text(f"{story} has no file\n", "utf-8")
         for words in (["add", "-A"], ["commit", "-q", "-m", story]):
             subprocess.run(["git", *words], cwd=tree, check=True)
+
+    def picked(self, tree: Path, command: str) -> list[str]:
+        """Bring saved commits into a worktree; the files in which git stops, which have the base's side then."""
+        picked = subprocess.run(["git", *shlex.split(command)], cwd=tree, capture_output=True, check=False)
+        if picked.returncode == 0:
+            return []
+        words = ["git", "diff", "--name-only", "--diff-filter=U", "-z"]
+        named = subprocess.run(words, cwd=tree, stdout=subprocess.PIPE, check=True, text=True).stdout
+        paths = [path for path in named.split("\0") if path]
+        subprocess.run(["git", "checkout", "-q", "--ours", "--", *paths], cwd=tree, check=True)
+        return paths
+
+    def mend(self, story: str, tree: Path, paths: Sequence[str]) -> None:
+        """Both intents hold in these files, and the rest of the saved commits is there as it was."""
+        if paths:
+            for path in paths:
+                self._write(story, path, tree)
+            for words in (["add", "-A"], ["-c", "core.editor=true", "cherry-pick", "--continue"]):
+                subprocess.run(["git", *words], cwd=tree, check=True, stdout=subprocess.DEVNULL)
+
+    def _write(self, story: str, path: str, tree: Path) -> None:
+        file, lines = tree / path, self.writes[story][path]
+        now = file.read_text("utf-8").splitlines()
+        file.write_text("\n".join(lines.get(line[:5], line) for line in now) + "\n", "utf-8")
 
 
 def _path(file: str) -> str:
@@ -161,11 +196,13 @@ class Actors:
     """The runner: agents that sleep for virtual minutes and then change real files. Counts what they did."""
 
     history: History
-    repair: float
-    """What mending a conflict takes, as a share of the story's minutes."""
+    repair: float | None
+    """A conflict is mended by doing the story again in this share of its minutes; by what it is itself if None."""
     started: dict[str, int] = field(default_factory=dict[str, int])
     checks: int = 0
     worked_s: float = 0.0
+    mended_s: float = 0.0
+    """Of it, what went into repairs."""
 
     async def run_agent(
         self, call: AgentCall, claimed: Callable[[Process], None], used: Callable[[Usage], None]
@@ -174,12 +211,23 @@ class Actors:
         del used
         story = call.attempt.story
         claimed(Process(4711, anyio.current_time()))
-        again = story in self.started
         self.started[story] = self.started.get(story, 0) + 1
-        work_s = 60.0 * self.history.window[int(story[1:]) - 1].minutes * (self.repair if again else 1.0)
+        change, pick = self.history.window[int(story[1:]) - 1], PICK.search(call.brief)
+        paths: list[str] = []
+        if pick is None:
+            work_s = 60.0 * change.minutes
+        elif self.repair is not None:
+            work_s = 60.0 * change.minutes * self.repair
+        else:
+            paths = await anyio.to_thread.run_sync(self.history.picked, call.worktree, pick[1])
+            work_s = 60.0 * minutes_for(change.lines * len(paths) / max(1, len(change.files)))
         await anyio.sleep(work_s)
         self.worked_s += work_s
-        await anyio.to_thread.run_sync(self.history.work, story, call.worktree)
+        self.mended_s += work_s if pick is not None else 0.0
+        if pick is None or self.repair is not None:
+            await anyio.to_thread.run_sync(self.history.work, story, call.worktree)
+        else:
+            await anyio.to_thread.run_sync(self.history.mend, story, call.worktree, paths)
         return ProcessEnd(Ended.EXITED, 0, work_s, "")
 
     async def run_check(
@@ -220,6 +268,8 @@ class Run:
     """Times that stories waited for a person."""
     conflicts: int = 0
     checks: int = 0
+    mended: float = 0.0
+    """Share of all minutes of agents that went into repairs."""
     tree: str = ""
     merged: int = 0
     real_s: float = 0.0

@@ -123,7 +123,7 @@ def _due(place: TorturePlace, call: str) -> str:
 
 
 async def _live(place: TorturePlace, goes_on: bool) -> int:
-    """The engine's life. One that cannot be opened, since git was killed under it, has changed nothing."""
+    """The engine's life. One that git was killed under when it was opened, or asked to plan, has changed nothing."""
     try:
         return await _engine(place, goes_on)
     except* Fault as faults:
@@ -141,11 +141,11 @@ async def _engine(place: TorturePlace, goes_on: bool) -> int:
     async with anyio.create_task_group() as group:
         host = Host(world, group, "torture", goes_on=goes_on, tell=print)
         async with host.engine() as engine:
-            (place.orders / "opened").touch()
             clock.jump(max(0.0, engine.ledger.as_of_s - clock.now_s()))
             group.start_soon(_hurry, engine, clock)
             group.start_soon(_meddle, engine, place)
             await adopt(engine, plan(read_epic(Path(place.repo, "epic.yaml")).draft))
+            (place.orders / "opened").touch()
             code = await _persist(world, engine)
         group.cancel_scope.cancel()
     return code

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from mcp_server.core.footprint import covers, overlap
 from mcp_server.core.likely import LIKELY, likely
 from mcp_server.core.limits import Policy, Terms
-from mcp_server.core.model import Epic, Ledger, Story, Wave
-from mcp_server.core.spec import Sharing, StorySpec
+from mcp_server.core.model import Cause, Epic, Ledger, Story, Wave
+from mcp_server.core.spec import Sharing
 
 _STRICT = tuple(Sharing)
 """From the strictest on."""
@@ -30,9 +30,17 @@ def footprint_of(story: Story) -> tuple[str, ...]:
     return story.spec.footprint + story.touched
 
 
-def terms_of(policy: Policy, spec: StorySpec) -> Terms:
-    """What a story is admitted under: its own word, else its wave's."""
-    return Terms(spec.overlap or policy.overlap, policy.exempt)
+def _wanted(story: Story) -> tuple[str, ...]:
+    """What a story that is to start wants for itself: its footprint, and where its last attempt conflicted."""
+    failure = story.failure
+    return story.spec.footprint + (failure.paths if failure is not None and failure.cause is Cause.CONFLICT else ())
+
+
+def terms_of(policy: Policy, story: Story) -> Terms:
+    """What a story is admitted under: its own word, else its wave's; by itself when its repairs are nearly used up."""
+    if 0 < policy.repairs <= story.conflicts:  # one more, and a human is asked
+        return Terms(Sharing.EXCLUSIVE, policy.exempt)
+    return Terms(story.spec.overlap or policy.overlap, policy.exempt)
 
 
 def stricter(one: Sharing, other: Sharing) -> Sharing:
@@ -56,10 +64,10 @@ def contested(mine: tuple[str, ...], terms: Terms, theirs: tuple[str, ...], thei
 
 def clash(ledger: Ledger, begun: Sequence[tuple[Epic, Story]], wave: Wave, story: Story) -> Clash | None:
     """The one of the stories that have begun which keeps this one from starting, and why; None when nothing does."""
-    mine = story.spec.footprint
+    mine = _wanted(story)
     if not mine:
         return None
-    terms = terms_of(wave.policy, story.spec)
+    terms = terms_of(wave.policy, story)
     for epic, other in begun:
         rule = stricter(terms.overlap, other.terms.overlap)
         if rule is Sharing.OPTIMISTIC:
@@ -76,8 +84,8 @@ def clash(ledger: Ledger, begun: Sequence[tuple[Epic, Story]], wave: Wave, story
 
 def shares(begun: Sequence[tuple[Epic, Story]], wave: Wave, story: Story) -> bool:
     """True when one of the stories that have begun has files of this one, although that keeps neither from running."""
-    terms = terms_of(wave.policy, story.spec)
+    terms = terms_of(wave.policy, story)
     if terms.overlap is Sharing.EXCLUSIVE:
         return False  # whoever had some of them would be a clash
-    mine = story.spec.footprint
+    mine = _wanted(story)
     return any(contested(mine, terms, footprint_of(other), other.terms) for _, other in begun)

@@ -236,7 +236,7 @@ def _admitted(ledger: Ledger, epic_id: EpicId, story: Story, profile: str) -> Le
         state=StoryState.OFFERED,
         attempt=story.attempt + 1,
         agent=profile,
-        terms=terms_of(before.wave.policy, story.spec),
+        terms=terms_of(before.wave.policy, story),
         beside_since=ledger.seq,
         adopted=False,
         ports=free_block(ledger, before.wave.policy.environment),

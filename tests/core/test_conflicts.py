@@ -9,6 +9,7 @@ import pytest
 from mcp_server.core.brief import RIVALS_SHOWN, brief
 from mcp_server.core.events import AttemptSucceeded, BranchMerged, MergeRefused
 from mcp_server.core.model import Cause
+from mcp_server.core.spec import Sharing
 from mcp_server.core.views import question, shown_state
 from mcp_server.core.wanted import Integrate, wanted
 from mcp_server.core.why import why
@@ -40,6 +41,34 @@ def test_a_conflict_costs_no_attempt_as_often_as_there_are_repairs() -> None:
     _conflicts(life)
     life.merge("a")
     assert life.states() == {"a": "merged"}
+
+
+def test_before_a_human_is_asked_the_last_repair_has_its_files_for_itself() -> None:
+    life = Life(story("a", files="y", minutes=9), story("b", files="x y"), story("c", files="z"))
+    life.start(overlap=Sharing.OPTIMISTIC, repairs=2, slots=3)
+    _conflicts(life, "a", "x")
+    assert life.agents() == ["a", "b", "c"], "the first repair runs beside the others"
+    _conflicts(life, "a", "x")
+    assert life.agents() == ["b", "c"]
+    assert "b (offered) holds x, y" in life.why("a")
+    life.merge("b")
+    assert life.agents() == ["a", "c"]
+
+
+def test_with_one_repair_it_is_the_first_one() -> None:
+    life = Life(story("a", files="y", minutes=9), story("b", files="x y"))
+    life.start(overlap=Sharing.OPTIMISTIC, repairs=1, slots=3)
+    _conflicts(life, "a", "x")
+    assert life.agents() == ["b"]
+
+
+def test_a_repair_keeps_away_from_the_files_in_which_it_conflicted_though_nobody_declared_them() -> None:
+    life = Life(story("a", files="y", minutes=9), story("b", files="x"))
+    life.start(slots=3)
+    _conflicts(life, "a", "x")
+    assert life.agents() == ["b"]
+    life.merge("b")
+    assert life.agents() == ["a"]
 
 
 def test_a_red_check_costs_an_attempt_as_ever() -> None:
