@@ -62,6 +62,12 @@ def test_with_one_repair_it_is_the_first_one() -> None:
     assert life.agents() == ["b"]
 
 
+def test_without_repairs_nobody_is_kept_apart_for_one() -> None:
+    life = Life(story("a", files="x"), story("b", files="x"))
+    life.start(overlap=Sharing.OPTIMISTIC, repairs=0)
+    assert life.agents() == ["a", "b"]
+
+
 def test_a_repair_keeps_away_from_the_files_in_which_it_conflicted_though_nobody_declared_them() -> None:
     life = Life(story("a", files="y", minutes=9), story("b", files="x"))
     life.start(slots=3)
