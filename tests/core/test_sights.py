@@ -73,6 +73,7 @@ def test_of_many_files_their_deepest_folders_are_named() -> None:
     files = {f"src/core/{number}.py" for number in range(TOUCHED_MAX)} | {"README.md"}
     assert folded(files) == ("README.md", "src/core/")
     assert folded(str(number) for number in range(TOUCHED_MAX + 1)) == ("**",)
+    assert folded({"a/x/1", "a/x/2", "b/z/3"}, 2) == ("a/x/", "b/z/")
 
 
 def test_what_is_stored_of_conflicts_is_in_order_and_bounded() -> None:
@@ -179,6 +180,15 @@ def test_a_conflict_with_an_attempt_that_is_over_is_none() -> None:
     assert (words(life, "a"), alerts(life.ledger, life.epic)) == ("", [])
     life.cancel("a")
     assert told(life.ledger, life.epic, life.of("a")) == []
+
+
+def test_nor_is_one_with_the_last_attempt_of_a_story_that_has_failed() -> None:
+    life = Life(story("a"), story("b"))
+    life.start(attempts=1)
+    life.claim("a", "b")
+    both(life)
+    life.fail("b")
+    assert (life.states()["b"], words(life, "a")) == ("failed", "")
 
 
 def test_once_the_other_story_is_merged_that_is_said() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ from mcp_server.core.model import Clash
 from mcp_server.core.spec import AttemptId
 from mcp_server.engine.probing import ANSWER_S, Watch
 from mcp_server.errors import Fault, FaultCause
-from mcp_server.probe import Blind, Look, Sight
+from mcp_server.probe import Blind, Look, Probe, Sight
 from mcp_server.testing.team import SubAgent
 from mcp_server.testing.world import World, a_world, story
 
@@ -47,6 +47,25 @@ async def two_at_work(world: World) -> AsyncGenerator[tuple[SubAgent, SubAgent]]
     yield one, two
     one.commit()
     two.commit()
+
+
+class Recorded:
+    """A probe that knows who was to be looked at anew each time, None for everybody, and how often it was closed."""
+
+    def __init__(self, world: World) -> None:
+        watch = world.engine.watch
+        self._probe: Probe = watch.ports.probe
+        self.asked: list[Collection[AttemptId] | None] = []
+        self.closed = 0
+        watch.ports = replace(watch.ports, probe=self)
+
+    async def look(self, sights: Sequence[Sight], fresh: Collection[AttemptId] | None = None) -> Look:
+        self.asked.append(None if fresh is None else set(fresh))
+        return await self._probe.look(sights, fresh)
+
+    async def close(self) -> None:
+        self.closed += 1
+        await self._probe.close()
 
 
 def facts(world: World) -> list[Event]:
@@ -120,6 +139,38 @@ async def test_a_report_that_comes_in_the_middle_of_a_look_waits_for_the_next_on
             await anyio.sleep(0.1)
             two.touch("shared.py")
             assert "conflicts" in (await two.report("progress")).detail
+
+
+async def test_a_report_has_only_its_own_story_looked_at_and_the_clock_stays_as_it_was() -> None:
+    async with a_world() as world, two_at_work(world) as (one, _):
+        await anyio.sleep(1000.0)
+        await world.settle()
+        probe, began_s = Recorded(world), anyio.current_time()
+        while None not in probe.asked:
+            await one.report("progress")
+            await anyio.sleep(1.0)
+        assert probe.asked[0] == {A}
+        assert anyio.current_time() - began_s <= WITHIN_S, "reports put off the look at everybody"
+
+
+async def test_reports_one_after_the_other_are_each_answered_at_once() -> None:
+    async with a_world() as world, two_at_work(world) as (one, _):
+        await world.settle()
+        for _ in range(3):
+            began_s = anyio.current_time()
+            await one.report("progress")
+            assert anyio.current_time() - began_s < ANSWER_S
+
+
+async def test_when_nobody_works_any_more_the_probe_is_closed() -> None:
+    async with a_world() as world:
+        start(world, story("a"))
+        one, probe = await at_work(world, "a"), Recorded(world)
+        await anyio.sleep(100.0)
+        assert (probe.closed, bool(probe.asked)) == (0, True)
+        await ends(world, one)
+        await world.settle()
+        assert probe.closed == 1
 
 
 async def test_a_fault_of_git_keeps_nobody_from_work_and_the_next_look_makes_up_for_it() -> None:
