@@ -106,7 +106,8 @@ async def live(clock: trio.testing.MockClock, repo: Path, actors: Actors) -> Run
         with closing(SqliteJournal(world.journal_path)) as journal:
             ports = replace(world.ports(journal), clock=VirtualClock(), runner=actors)
             async with running(ports) as engine:
-                await adopt(engine, plan(actors.history.draft(), config_checks=True))
+                known = await world.known(engine.ledger)
+                await adopt(engine, plan(actors.history.draft(), config_checks=True, known=known))
                 began_s = anyio.current_time()
                 for _ in range(ROUNDS):
                     await launch(world, engine, Launch("history", "all", retry=True, has_agents=False))

@@ -17,6 +17,12 @@ BAD_SHARE = 0.2
 """Share of faults and rate limits among them above which a slot is given up."""
 CALM_S = 600.0
 """Time without any after which one is taken back, in seconds."""
+CROWDED = 1 / 3
+"""A story that may run beside others with its files lets those go first that need not, from this share of its rank on.
+
+A conflict costs more than the order, but the longest way to the end may not wait for all others. Chosen with
+`benchmarks/histories.py`, where a story with many files would else come last of all.
+"""
 WARN_AT = 0.8
 """Share of a budget from which on the status warns."""
 

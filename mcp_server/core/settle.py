@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from math import inf
 
 from mcp_server.core.apart import clash, shares, terms_of
@@ -28,7 +28,7 @@ from mcp_server.core.model import (
     is_alive,
     is_team,
 )
-from mcp_server.core.policy import CALM_S, FAULTS
+from mcp_server.core.policy import CALM_S, CROWDED, FAULTS
 from mcp_server.core.spec import AttemptId, EpicId
 from mcp_server.core.spending import closed, epic_share, epic_words
 from mcp_server.core.stories import urgency
@@ -196,8 +196,7 @@ def occupied(begun: Sequence[tuple[Epic, Story]], wave: Wave) -> list[tuple[Epic
 def _admit(ledger: Ledger) -> Ledger:
     """Slot and files are taken together or not at all; who cannot have both does not stand in another's way.
 
-    While a breaker is half open, who has just had a fault comes last: another story shows better what is wrong. Where
-    overlapping stories may run together, those whose files nobody has come first: a conflict costs more than the order.
+    While a breaker is half open, who has just had a fault comes last: another story shows better what is wrong.
     """
     begun, taken = holders(ledger), dict[Strategy, int]()
     waiting = {
@@ -208,23 +207,34 @@ def _admit(ledger: Ledger) -> Ledger:
     found = candidates(ledger, waiting) if waiting else iter(())
     if any(breaker.opened for breaker in ledger.breakers.values()):
         found = iter(sorted(found, key=lambda c: c[2].failure is not None and c[2].failure.cause in FAULTS))
-    crowded: list[tuple[Epic, Wave, Story]] = []
-    for epic, wave, story, is_first in chain(((*c, True) for c in found), ((*c, False) for c in crowded)):
+    for epic, wave, story in _in_turn(found, lambda wave, story: shares(begun, wave, story)):
         name = epic.spec.id
         if _is_full(begun, wave, taken):
             waiting[name] = 0  # nobody of this wave has a slot
             continue
         if clash(ledger, begun, wave, story) is not None:
             continue
-        if is_first and shares(begun, wave, story):
-            crowded.append((epic, wave, story))
-            continue
         profile = "" if is_team(epic) else choose(ledger, wave.policy, story)
         if isinstance(profile, Hold):
             continue
         ledger = _admitted(ledger, epic.spec.id, story, profile)
-        begun, taken = holders(ledger), {}
+        begun[:], taken = holders(ledger), {}
     return ledger
+
+
+def _in_turn(
+    found: Iterator[tuple[Epic, Wave, Story]], is_crowded: Callable[[Wave, Story], bool]
+) -> Iterator[tuple[Epic, Wave, Story]]:
+    """Candidates as they are tried: who has to share files stands behind those of at least `CROWDED` of its rank."""
+    crowded: deque[tuple[Epic, Wave, Story]] = deque()
+    for candidate in found:
+        while crowded and candidate[2].rank < CROWDED * crowded[0][2].rank:
+            yield crowded.popleft()
+        if is_crowded(*candidate[1:]):
+            crowded.append(candidate)
+        else:
+            yield candidate
+    yield from crowded
 
 
 def _admitted(ledger: Ledger, epic_id: EpicId, story: Story, profile: str) -> Ledger:

@@ -126,8 +126,21 @@ def test_only_what_is_surely_all_of_an_entry_covers_it(wide: str, entry: str, wh
 
 
 def test_of_those_that_may_run_together_who_shares_no_file_with_anybody_starts_first() -> None:
-    life = Life(story("a", files="x", minutes=9), story("b", files="x", minutes=8), story("c", files="y", minutes=1))
+    life = Life(story("a", files="x", minutes=9), story("b", files="x", minutes=8), story("c", files="y", minutes=3))
     life.start(overlap=OPTIMISTIC, slots=2)
     assert life.agents() == ["a", "c"], "b would share x with a"
     life.merge("c")
     assert life.agents() == ["a", "b"], "a slot is better used than left empty"
+
+
+def test_who_is_three_times_as_urgent_does_not_stand_behind_for_the_sake_of_its_files() -> None:
+    long, longer = story("b", files="x", minutes=8), story("a", files="x", minutes=9)
+    life = Life(longer, long, story("c", minutes=3), story("d", minutes=2), story("e", minutes=1))
+    life.start(overlap=OPTIMISTIC, slots=3)
+    assert life.agents() == ["a", "b", "c"], "c may go before b, d may not"
+
+
+def test_those_that_have_to_share_keep_their_order() -> None:
+    life = Life(*(story(name, files="x", minutes=9 - nth) for nth, name in enumerate("abcd")))
+    life.start(overlap=OPTIMISTIC, slots=3)
+    assert life.agents() == ["a", "b", "c"]
