@@ -21,7 +21,8 @@ CROWDED = 1 / 3
 """A story that may run beside others with its files lets those go first that need not, from this share of its rank on.
 
 A conflict costs more than the order, but the longest way to the end may not wait for all others. With
-`benchmarks/histories.py --policies optimistic` the median speed-up is 3.58; it was 3.29 when those who share came last.
+`benchmarks/histories.py --policies optimistic` the median speed-up is 3.58; it was 3.29 when those who share came last
+and the ranks had them as a queue, as under `exclusive`.
 """
 WARN_AT = 0.8
 """Share of a budget from which on the status warns."""
