@@ -1,6 +1,6 @@
 """How many merge conflicts the live probe tells beforehand, how many it tells in vain, and what it costs.
 
-    python benchmarks/probe.py [--stories 160] [--files 5000] [--seed 1]
+    python benchmarks/probe.py [--stories 96] [--files 5000] [--seed 1]
 
 On a real repository of so many files, stories run eight at a time in worktrees of their own and edit blocks of lines,
 step by step over ten minutes, some of it committed and some not. Time is counted, not waited for: the probe looks at
@@ -39,7 +39,7 @@ from mcp_server.probe import Sight
 Told = dict[frozenset[AttemptId], dict[str, float]]
 """Pairs, the files in which they were told to conflict at any time, and when each was told first."""
 AT_ONCE = 8
-HOT = 8
+HOT = 5
 """Files that are edited as often as all others together: routes, settings, a change log."""
 ENOUGH, GOAL = 20, 0.95
 """Conflicts that must have been met for a share to mean anything, and the share of them that is to be told before."""
@@ -269,7 +269,7 @@ async def main(stories: int, files: int, seed: int) -> int:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description="The live probe: what it tells, and what it costs.")
-    arguments.add_argument("--stories", type=int, default=160)
+    arguments.add_argument("--stories", type=int, default=96)
     arguments.add_argument("--files", type=int, default=5000)
     arguments.add_argument("--seed", type=int, default=1)
     chosen = arguments.parse_args()
