@@ -7,6 +7,7 @@ and several clients at once are answered rightly. Every request for a message is
 from __future__ import annotations
 
 import json
+import re
 import select
 import threading
 import time
@@ -23,8 +24,8 @@ LOOK_S = 0.05
 MEET_S = 60.0
 LOST = "lost.txt"
 """Beside the log: where a script did not know what to do, because what it was told did not say it."""
-ALONE = "were to meet here, and did not"
-"""In such a line, where agents who should have been at work side by side were not."""
+ALONE = re.compile(r"(\d+) of (\d+) came to a meeting")
+"""In such a line, where agents who should have been at work side by side were not: how many were, and should be."""
 LEFT = "left.txt"
 """Beside the log: one line for each process that still lived long after its command had ended."""
 
@@ -103,12 +104,13 @@ class _Shared:
         with self._turn, self._log.with_name(LOST).open("a", encoding="utf-8") as lost:
             lost.write(f"{who}, turn {request.turn}: {why}\n")
 
-    def met(self, number: int, folder: str) -> bool:
-        """False when the others did not come in time."""
+    def met(self, number: int, folder: str) -> int:
+        """How many have come in time, who asks included."""
         with self._turn:
             self._came.add(folder)
             self._turn.notify_all()
-            return self._turn.wait_for(lambda: len(self._came) >= number, MEET_S)
+            self._turn.wait_for(lambda: len(self._came) >= number, MEET_S)
+            return len(self._came)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -142,8 +144,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return None
         for said in turn:
-            if isinstance(said, Meet) and not self._shared.met(said.number, request.working_directory):
-                self._shared.lose(request, f"{said.number} {ALONE}")
+            if isinstance(said, Meet):
+                came = self._shared.met(said.number, request.working_directory)
+                if came < said.number:
+                    self._shared.lose(request, f"{came} of {said.number} came to a meeting")
             if isinstance(said, Fail):
                 return self._error(said.status, said.kind, "the script wants it so", said.headers)
         return self._message(body, request, [said for said in turn if isinstance(said, Say | Use)])

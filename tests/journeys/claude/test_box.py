@@ -11,6 +11,7 @@ import pytest
 
 from tests.journeys.claude.box import NEEDS_CLIENT, UNSHARE, run_in_box
 from tests.journeys.claude.conftest import ROOT
+from tests.journeys.claude.session import excused
 
 pytestmark = NEEDS_CLIENT
 
@@ -52,3 +53,18 @@ def test_what_outlives_its_command_is_named() -> None:
     box = [*UNSHARE, sys.executable, "-c", f"{start}; {look}"]
     seen = subprocess.run(box, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert re.fullmatch(r"\{\d+: 'sleep 61 '\}\n", seen), seen
+
+
+@pytest.mark.parametrize(
+    ("line", "unstarted", "is_excused"),
+    [
+        ("sub-agent, turn 2: 2 of 3 came to a meeting", 1, True),
+        ("sub-agent, turn 2: 2 of 3 came to a meeting", 0, False),
+        ("sub-agent, turn 2: 1 of 3 came to a meeting", 1, False),
+        ("lead, turn 2: LookupError", 3, False),
+    ],
+)
+def test_at_a_meeting_nobody_may_be_missing_whom_the_client_has_started(
+    line: str, unstarted: int, is_excused: bool
+) -> None:
+    assert excused(line, unstarted) is is_excused
